@@ -1,0 +1,44 @@
+"""One shape for every refusal: the argument, what was got, what was expected, and the remedy."""
+
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+__all__ = ["as_floats", "is_concrete", "missing_extra", "refuse"]
+
+
+def refuse(argument: str, got: str, expected: str, remedy: str) -> NoReturn:
+    """Raise a `ValueError` that names the argument, what was got, what was expected and what to do."""
+    raise ValueError(f"`{argument}`: got {got}; expected {expected}. {remedy}")
+
+
+def missing_extra(package: str, extra: str) -> NoReturn:
+    """Raise an `ImportError` that names the extra which brings `package`."""
+    raise ImportError(f"this needs {package}, which comes with an extra: pip install 'ensembletheory[{extra}]'")
+
+
+def is_concrete(*arrays: Any) -> bool:
+    """Whether every array holds values that can be looked at (none is traced by jit, vmap or grad)."""
+    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
+
+
+def as_floats(argument: str, value: ArrayLike | list | tuple) -> Float[Array, "..."]:
+    """`value` as a floating array without NaN or infinity.
+
+    Raises:
+        ValueError: if it is not numeric, ragged, complex, or (when its values can be looked at) not finite.
+    """
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        refuse(argument, f"{type(value).__name__} ({error})", "numbers in a regular array", "Pass a list of numbers or an array.")
+    if jnp.iscomplexobj(array) or array.dtype == jnp.bool_:
+        refuse(argument, f"dtype {array.dtype}", "real numbers", "Convert it with astype(float).")
+    array = array.astype(jnp.promote_types(array.dtype, jnp.result_type(float)))
+    if is_concrete(array) and not np.all(np.isfinite(array)):
+        bad = int(np.sum(~np.isfinite(array)))
+        refuse(argument, f"{bad} NaN or infinite of {array.size} numbers", "finite numbers", "Remove or impute them first.")
+    return array

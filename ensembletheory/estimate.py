@@ -1,0 +1,76 @@
+r"""A number together with what is known of its error.
+
+An `Estimate` is a triple (value, error, kind), in nats unless its maker says otherwise:
+
+| kind          | meaning of `error`                                                                   |
+|---------------|--------------------------------------------------------------------------------------|
+| `closed_form` | 0: a formula, exact up to rounding                                                   |
+| `quadrature`  | a bound on |value - truth|, rounding included                                        |
+| `enclosure`   | half the width of an interval that certainly holds the truth                         |
+| `monte_carlo` | one standard error                                                                   |
+
+Sums and multiples add errors linearly, which is valid whatever the dependence of the terms (triangle inequality for bounds, Minkowski for standard errors), and
+take the least certain kind of their terms.
+"""
+
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+__all__ = ["Estimate", "closed_form", "monte_carlo"]
+
+Kind = Literal["closed_form", "enclosure", "quadrature", "monte_carlo"]
+_BY_CERTAINTY = ("closed_form", "enclosure", "quadrature", "monte_carlo")
+
+
+class Estimate(eqx.Module):
+    """A value, its error (see the module's table) and its kind; `float(e)` is the value."""
+
+    value: Float[Array, "..."]
+    error: Float[Array, "..."]
+    kind: Kind = eqx.field(static=True)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __add__(self, other: "Estimate | ArrayLike") -> "Estimate":
+        other = as_estimate(other)
+        kind = max(self.kind, other.kind, key=_BY_CERTAINTY.index)
+        return Estimate(self.value + other.value, self.error + other.error, kind)
+
+    def __mul__(self, factor: ArrayLike) -> "Estimate":
+        return Estimate(self.value * factor, self.error * jnp.abs(jnp.asarray(factor)), self.kind)
+
+    def __neg__(self) -> "Estimate":
+        return self * -1.0
+
+    def __sub__(self, other: "Estimate | ArrayLike") -> "Estimate":
+        return self + -as_estimate(other)
+
+    def __rsub__(self, other: ArrayLike) -> "Estimate":
+        return -self + other
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __str__(self) -> str:
+        error = "" if self.kind == "closed_form" else f" ± {float(self.error):.2g}"
+        return f"{float(self.value):.10g}{error} ({self.kind})"
+
+
+def closed_form(value: ArrayLike) -> Estimate:
+    """An exact value."""
+    value = jnp.asarray(value, dtype=jnp.result_type(float))
+    return Estimate(value, jnp.zeros_like(value), "closed_form")
+
+
+def as_estimate(value: Estimate | ArrayLike) -> Estimate:
+    """`value` itself if it is an Estimate, else an exact one."""
+    return value if isinstance(value, Estimate) else closed_form(value)
+
+
+def monte_carlo(draws: Float[Array, " n"]) -> Estimate:
+    """The mean of independent draws with its standard error."""
+    return Estimate(jnp.mean(draws), jnp.std(draws, ddof=1) / jnp.sqrt(draws.size), "monte_carlo")

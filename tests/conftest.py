@@ -1,0 +1,39 @@
+"""Strict numerics for every test: 64 bits, no silent promotion of ranks or dtypes, warnings as errors, shapes checked, compilations counted."""
+
+import jax
+import jax.monitoring
+import pytest
+from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_default_prng_impl", "threefry2x32")
+
+MOST_COMPILATIONS = 2500
+_compilations = 0
+
+
+def _count(event: str, duration: float, **_) -> None:
+    global _compilations
+    _compilations += event == "/jax/core/compile/backend_compile_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
+
+settings.register_profile("one", deadline=None, derandomize=True, max_examples=25, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("one")
+
+with install_import_hook("ensembletheory", "beartype.beartype"):
+    import ensembletheory  # noqa: F401
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"XLA compilations: {_compilations} of at most {MOST_COMPILATIONS}")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == 0 and _compilations > MOST_COMPILATIONS:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
