@@ -1,5 +1,6 @@
 """One shape for every refusal: the argument, what was got, what was expected, and the remedy."""
 
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -7,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-__all__ = ["as_floats", "is_concrete", "missing_extra", "refuse"]
+__all__ = ["Numbers", "as_floats", "is_concrete", "missing_extra", "refuse"]
+
+
+Numbers = ArrayLike | Sequence  # what users may pass for an array
 
 
 def refuse(argument: str, got: str, expected: str, remedy: str) -> NoReturn:
@@ -25,7 +29,7 @@ def is_concrete(*arrays: Any) -> bool:
     return not any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
-def as_floats(argument: str, value: ArrayLike | list | tuple) -> Float[Array, "..."]:
+def as_floats(argument: str, value: Numbers) -> Float[Array, "..."]:
     """`value` as a floating array without NaN or infinity.
 
     Raises:

@@ -1,0 +1,6 @@
+"""Laws: distributions on R^d with exact densities and scores."""
+
+from ensembletheory.laws.gaussian import Gaussian as Gaussian
+from ensembletheory.laws.gaussian import standard_normal as standard_normal
+from ensembletheory.laws.law import Law as Law
+from ensembletheory.laws.mixture import GaussianMixture as GaussianMixture

@@ -1,0 +1,99 @@
+r"""Affine Gaussian kernels: x -> N(A x + b, C).
+
+For a Gaussian law N(m, P) of x:
+ - push:    y ~ N(A m + b, A P A^T + C);
+ - invert:  x | y ~ N(m + G (y - A m - b), (I - G A) P (I - G A)^T + G C G^T),  G = P A^T (A P A^T + C)^{-1}  (Bayes, in Joseph's form, which stays symmetric and positive);
+ - after:   (A2, b2, C2) after (A1, b1, C1) = (A2 A1, A2 b1 + b2, A2 C1 A2^T + C2).
+A mixture is pushed component by component. C may be singular (C = 0 is a deterministic map).
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ensembletheory.covariance import Covariance, Dense, Diagonal, as_covariance
+from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.laws import Gaussian, GaussianMixture, Law
+from ensembletheory.laws.gaussian import checked_affine
+from ensembletheory.linalg import solve_spd, symmetrised
+
+__all__ = ["AffineKernel"]
+
+
+class AffineKernel(eqx.Module):
+    """The kernel x -> N(A x + b, C) from R^d to R^k.
+
+    Args:
+        A: (k, d).
+        b: (k,).
+        C: (k, k) array, (k,) diagonal, a scalar or a `Covariance`; positive semi-definite.
+
+    Raises:
+        ValueError: if the shapes do not agree, a value is not finite, or C is not symmetric positive semi-definite.
+    """
+
+    A: Float[Array, "k d"]
+    b: Float[Array, " k"]
+    C: Covariance
+
+    def __init__(self, A: Numbers, b: Numbers, C: Covariance | Numbers):
+        matrix = as_floats("A", A)
+        if matrix.ndim != 2:
+            refuse("A", f"shape {matrix.shape}", "a matrix (k, d)", "One row a coordinate of the output.")
+        self.A, self.b = checked_affine(matrix, b, matrix.shape[1])
+        self.C = as_covariance("C", C, matrix.shape[0])
+
+    def at(self, x: Float[Array, " d"]) -> Gaussian:
+        """The law N(A x + b, C) of the output at one point."""
+        return Gaussian(self.A @ x + self.b, self.C)
+
+    def push(self, law: Law) -> Law:
+        """The law of the output when the input has `law`, a Gaussian or a Gaussian mixture.
+
+        Raises:
+            ValueError: if the law's dimension is not the kernel's.
+            TypeError: if the law is of another kind.
+        """
+        _require_input(self, law)
+        if isinstance(law, GaussianMixture):
+            return eqx.tree_at(lambda mixture: mixture.components, law, jax.vmap(self._push)(law.components))
+        if isinstance(law, Gaussian):
+            return self._push(law)
+        raise TypeError(f"`law`: got {type(law).__name__}; expected Gaussian or GaussianMixture, which affine kernels keep. Sample it instead.")
+
+    def _push(self, law: Gaussian) -> Gaussian:
+        return Gaussian(self.A @ law.mean + self.b, law.covariance.congruence(self.A) + self.C)
+
+    def after(self, first: "AffineKernel") -> "AffineKernel":
+        """This kernel applied to the output of `first`.
+
+        Raises:
+            ValueError: if the output of `first` has another dimension than the input of this kernel.
+        """
+        if first.A.shape[0] != self.A.shape[1]:
+            refuse("first", f"output dimension {first.A.shape[0]}", f"{self.A.shape[1]}", "a.after(b) applies b first.")
+        return AffineKernel(self.A @ first.A, self.A @ first.b + self.b, first.C.congruence(self.A) + self.C)
+
+    def invert(self, prior: Gaussian) -> "AffineKernel":
+        """Bayes: the kernel y -> law of x given y, when x ~ prior.
+
+        Raises:
+            ValueError: if the prior's dimension is not the kernel's.
+        """
+        _require_input(self, prior)
+        P = prior.cov
+        G = solve_spd(symmetrised(self.A @ P @ self.A.T) + self.C.as_matrix(), self.A @ P).T
+        remainder = jnp.eye(prior.dim, dtype=P.dtype) - G @ self.A
+        C = Dense(symmetrised(remainder @ P @ remainder.T + G @ self.C.as_matrix() @ G.T))
+        return AffineKernel(G, prior.mean - G @ (self.A @ prior.mean + self.b), C)
+
+    @staticmethod
+    def scaling(factor: Float[Array, ""], variance: Float[Array, ""], dim: int) -> "AffineKernel":
+        """X -> N(factor x, variance I) on R^dim."""
+        return AffineKernel(factor * jnp.eye(dim), jnp.zeros(dim), Diagonal(jnp.full((dim,), variance)))
+
+
+def _require_input(kernel: AffineKernel, law: Law) -> None:
+    if law.dim != kernel.A.shape[1]:
+        refuse("law", f"dimension {law.dim}", f"dimension {kernel.A.shape[1]}, that of the kernel's input", "Give the kernel and the law the same dimension.")

@@ -1,0 +1,120 @@
+r"""The Gaussian law N(m, S) on R^d, S positive definite.
+
+log N(x; m, S) = -1/2 [ d log 2 pi + log det S + (x-m)^T S^{-1} (x-m) ],  score = -S^{-1} (x-m),  entropy = 1/2 (d log 2 pi e + log det S).
+Given x_B = v: x_A ~ N( m_A + S_AB S_BB^{-1} (v - m_B),  S_AA - S_AB S_BB^{-1} S_BA ).
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembletheory.covariance import Covariance, Dense, as_covariance, refuse_singular
+from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.estimate import Estimate, closed_form
+from ensembletheory.laws.law import Law, checked_dims, checked_point
+from ensembletheory.linalg import solve_spd, symmetrised
+
+__all__ = ["Gaussian", "standard_normal"]
+
+
+class Gaussian(Law):
+    """N(mean, cov).
+
+    Args:
+        mean: (d,).
+        cov: (d, d) array, (d,) diagonal, a scalar (times the identity) or a `Covariance`.
+
+    Raises:
+        ValueError: if the shapes do not agree, a value is not finite, or the covariance is not symmetric positive definite.
+    """
+
+    mean: Float[Array, " d"]
+    covariance: Covariance
+
+    def __init__(self, mean: Numbers, cov: Covariance | Numbers):
+        self.mean = as_floats("mean", mean)
+        if self.mean.ndim != 1 or self.mean.size == 0:
+            refuse("mean", f"shape {self.mean.shape}", "(d,) with d >= 1", "In 1-D write mean=[0.0].")
+        self.covariance = as_covariance("cov", cov, self.mean.shape[0])
+
+    def __check_init__(self):
+        refuse_singular("cov", self.covariance)
+
+    @property
+    def dim(self) -> int:
+        """The dimension d."""
+        return self.mean.shape[-1]
+
+    @property
+    def cov(self) -> Float[Array, "d d"]:
+        """The covariance matrix."""
+        return self.covariance.as_matrix()
+
+    def _log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        z = self.covariance.whiten(x - self.mean)
+        return -0.5 * (self.dim * np.log(2 * np.pi) + self.covariance.logdet() + jnp.sum(z**2))
+
+    def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        return -self.covariance.solve(x - self.mean)
+
+    def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+        """`n` independent draws."""
+        z = jax.random.normal(key, (n, self.dim), self.mean.dtype)
+        return self.mean[None, :] + jax.vmap(self.covariance.unwhiten)(z)
+
+    def entropy(self, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
+        """The differential entropy in nats, in closed form (`key` and `samples` are not used)."""
+        return closed_form(0.5 * (self.dim * np.log(2 * np.pi * np.e) + self.covariance.logdet()))
+
+    def pieces(self) -> tuple[Float[Array, "1 d"], Float[Array, "1 d"]]:
+        """The mean and the standard deviations along the axes."""
+        return self.mean[None, :], jnp.sqrt(jnp.diagonal(self.cov))[None, :]
+
+    def marginal(self, dims: Sequence[int]) -> "Gaussian":
+        """The law of the coordinates `dims`, in that order."""
+        dims = checked_dims(dims, self.dim)
+        return Gaussian(self.mean[jnp.asarray(dims)], self.covariance.marginal(dims))
+
+    def condition(self, dims: Sequence[int], values: Numbers) -> "Gaussian":
+        """The law of the remaining coordinates, in order, given that the coordinates `dims` equal `values`.
+
+        Raises:
+            ValueError: if `dims` repeats a coordinate, is out of range or leaves nothing, or `values` does not have its length.
+        """
+        given = checked_dims(dims, self.dim)
+        rest = [i for i in range(self.dim) if i not in given]
+        if not rest:
+            refuse("dims", "all coordinates", "at least one left free", "Evaluate log_prob at the values instead.")
+        values = checked_point("values", values, len(given))
+        A, B = jnp.asarray(rest), jnp.asarray(given)
+        cross = self.cov[A[:, None], B[None, :]]
+        gain = solve_spd(self.cov[B[:, None], B[None, :]], cross.T).T
+        mean = self.mean[A] + gain @ (values - self.mean[B])
+        return Gaussian(mean, Dense(symmetrised(self.cov[A[:, None], A[None, :]] - gain @ cross.T)))
+
+    def push(self, A: Numbers, b: Numbers) -> "Gaussian":
+        """N(A m + b, A S A^T), for A (k, d) of full row rank and b (k,)."""
+        A, b = checked_affine(A, b, self.dim)
+        return Gaussian(A @ self.mean + b, self.covariance.congruence(A))
+
+
+def standard_normal(dim: int) -> Gaussian:
+    """N(0, I) on R^dim."""
+    return Gaussian(jnp.zeros(dim), 1.0)
+
+
+def checked_affine(A: Numbers, b: Numbers, dim: int) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
+    """The matrix and offset of an affine map of R^dim.
+
+    Raises:
+        ValueError: if A is not (k, dim) or b not (k,).
+    """
+    matrix, offset = as_floats("A", A), as_floats("b", b)
+    if matrix.ndim != 2 or matrix.shape[1] != dim:
+        refuse("A", f"shape {matrix.shape}", f"(k, {dim})", "A maps points of this law: one column a coordinate.")
+    if offset.shape != (matrix.shape[0],):
+        refuse("b", f"shape {offset.shape}", f"({matrix.shape[0]},)", "b has one entry for each row of A.")
+    return matrix, offset

@@ -1,0 +1,122 @@
+r"""A law is a probability distribution on R^d with a density.
+
+Mathematics is written for one point; the public methods take one point (d,) or any batch of points (..., d) and compile once a shape.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.estimate import Estimate
+
+__all__ = ["Law", "checked_dims", "checked_point", "require_same_dim"]
+
+
+class Law(eqx.Module):
+    """A distribution on R^d: `Gaussian`, `GaussianMixture`."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """The dimension d."""
+
+    @property
+    @abstractmethod
+    def cov(self) -> Float[Array, "d d"]:
+        """The covariance matrix."""
+
+    @abstractmethod
+    def _log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """Log-density at one point."""
+
+    @abstractmethod
+    def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """Gradient of the log-density at one point."""
+
+    @abstractmethod
+    def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+        """`n` independent draws."""
+
+    @abstractmethod
+    def entropy(self, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
+        """The differential entropy -E log p, in nats."""
+
+    @abstractmethod
+    def pieces(self) -> tuple[Float[Array, "K d"], Float[Array, "K d"]]:
+        """Centres and widths (standard deviations along the axes) of the features of the density: where quadrature has to look."""
+
+    @abstractmethod
+    def marginal(self, dims: Sequence[int]) -> "Law":
+        """The law of the coordinates `dims`, in that order."""
+
+    @abstractmethod
+    def condition(self, dims: Sequence[int], values: Numbers) -> "Law":
+        """The law of the remaining coordinates, in order, given that the coordinates `dims` equal `values`."""
+
+    @abstractmethod
+    def push(self, A: Numbers, b: Numbers) -> "Law":
+        """The law of A x + b, for A (k, d) of full row rank and b (k,)."""
+
+    def log_prob(self, x: Numbers) -> Float[Array, "..."]:
+        """Log-density in nats at x (..., d), as (...).
+
+        Raises:
+            ValueError: if the last axis of x is not d, or x holds NaN or infinities.
+        """
+        return _log_prob(self, checked_point("x", x, self.dim))
+
+    def score(self, x: Numbers) -> Float[Array, "... d"]:
+        """The gradient of the log-density at x (..., d), as (..., d).
+
+        Raises:
+            ValueError: if the last axis of x is not d, or x holds NaN or infinities.
+        """
+        return _score(self, checked_point("x", x, self.dim))
+
+
+@eqx.filter_jit
+def _log_prob(law: Law, x: Float[Array, "... d"]) -> Float[Array, "..."]:
+    return jnp.vectorize(law._log_prob, signature="(d)->()")(x)
+
+
+@eqx.filter_jit
+def _score(law: Law, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    return jnp.vectorize(law._score, signature="(d)->(d)")(x)
+
+
+def checked_point(argument: str, x: Numbers, dim: int) -> Float[Array, "..."]:
+    """`x` as an array whose last axis is `dim`.
+
+    Raises:
+        ValueError: otherwise, or if it holds NaN or infinities.
+    """
+    array = as_floats(argument, x)
+    if array.ndim == 0 or array.shape[-1] != dim:
+        refuse(argument, f"shape {array.shape}", f"(..., {dim})", f"The last axis is the coordinate, of a law in dimension {dim}; in 1-D write x[:, None].")
+    return array
+
+
+def checked_dims(dims: Sequence[int], dim: int) -> list[int]:
+    """`dims` as a list of different coordinates of a `dim`-dimensional law.
+
+    Raises:
+        ValueError: if it is empty, repeats a coordinate or names one that does not exist.
+    """
+    listed = [int(i) for i in dims]
+    if not listed or len(set(listed)) < len(listed) or min(listed) < 0 or max(listed) >= dim:
+        refuse("dims", str(listed), f"one or more different integers from 0 to {dim - 1}", "List each coordinate at most once.")
+    return listed
+
+
+def require_same_dim(p: Law, q: Law) -> None:
+    """Refuse two laws on different spaces.
+
+    Raises:
+        ValueError: naming both dimensions.
+    """
+    if p.dim != q.dim:
+        refuse("q", f"dimension {q.dim}", f"dimension {p.dim}, that of `p`", "Compare laws on the same space, or take a marginal.")

@@ -1,0 +1,139 @@
+r"""The Gaussian mixture p(x) = sum_k w_k N(x; m_k, S_k), w on the simplex (zeros allowed), S_k positive definite.
+
+With responsibilities r_k(x) = w_k N(x; m_k, S_k) / p(x):  score(x) = -sum_k r_k(x) S_k^{-1} (x - m_k).
+Mean sum w_k m_k, covariance sum w_k (S_k + m_k m_k^T) - mean mean^T. Conditioning on x_B = v multiplies w_k by N(v; m_k,B, S_k,BB) and conditions each component.
+"""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembletheory.covariance import as_covariance, refuse_singular
+from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.estimate import Estimate
+from ensembletheory.laws.expectation import expectation
+from ensembletheory.laws.gaussian import Gaussian, checked_affine
+from ensembletheory.laws.law import Law, checked_point
+from ensembletheory.laws.weights import checked_weights
+
+__all__ = ["GaussianMixture"]
+
+
+class GaussianMixture(Law):
+    """The mixture of N(means[k], covs[k]) with probabilities weights[k].
+
+    Args:
+        weights: (K,), non-negative, summing to 1.
+        means: (K, d).
+        covs: (K, d, d), or (K, d) diagonals.
+
+    Raises:
+        ValueError: if shapes do not agree, weights are off the simplex, a value is not finite, or a covariance is not symmetric positive definite.
+    """
+
+    weights: Float[Array, " K"]
+    components: Gaussian  # batched: every leaf has a leading axis K
+
+    def __init__(self, weights: Numbers, means: Numbers, covs: Numbers):
+        means, covs = as_floats("means", means), as_floats("covs", covs)
+        if means.ndim != 2 or 0 in means.shape:
+            refuse("means", f"shape {means.shape}", "(K, d) with K, d >= 1", "One row a component.")
+        K, d = means.shape
+        if covs.shape not in ((K, d, d), (K, d)):
+            refuse("covs", f"shape {covs.shape}", f"({K}, {d}, {d}) or ({K}, {d})", "One covariance a component.")
+        for k in range(K):
+            refuse_singular(f"covs[{k}]", as_covariance(f"covs[{k}]", covs[k], d))
+        self.weights = checked_weights(weights, K)
+        self.components = jax.vmap(Gaussian)(means, covs)
+
+    @property
+    def dim(self) -> int:
+        """The dimension d."""
+        return self.components.dim
+
+    @property
+    def means(self) -> Float[Array, "K d"]:
+        """The components' means."""
+        return self.components.mean
+
+    @property
+    def covs(self) -> Float[Array, "K d d"]:
+        """The components' covariance matrices."""
+        return jax.vmap(lambda component: component.cov)(self.components)
+
+    @property
+    def mean(self) -> Float[Array, " d"]:
+        """The mean."""
+        return self.weights @ self.means
+
+    @property
+    def cov(self) -> Float[Array, "d d"]:
+        """The covariance matrix."""
+        centred = self.means - self.mean[None, :]
+        return jnp.einsum("k,kij->ij", self.weights, self.covs) + (self.weights[:, None] * centred).T @ centred
+
+    def _joint(self, x: Float[Array, " d"]) -> Float[Array, " K"]:
+        return jax.vmap(lambda component: component._log_prob(x))(self.components)
+
+    def _log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return jax.nn.logsumexp(self._joint(x), b=self.weights)
+
+    def responsibilities(self, x: Float[Array, " d"]) -> Float[Array, " K"]:
+        """The posterior probabilities r_k(x) of the components at one point."""
+        joint = self._joint(x)
+        return self.weights * jnp.exp(jnp.minimum(joint - jax.nn.logsumexp(joint, b=self.weights), 700.0))  # a component of weight 0 may be anywhere
+
+    def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        return self.responsibilities(x) @ jax.vmap(lambda component: component._score(x))(self.components)
+
+    def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+        """`n` independent draws."""
+        key_label, key_noise = jax.random.split(key)
+        label = jax.random.choice(key_label, self.weights.shape[0], (n,), p=self.weights)
+        z = jax.random.normal(key_noise, (n, self.dim), self.means.dtype)
+        roots = jax.vmap(lambda c: jax.vmap(c.covariance.unwhiten, out_axes=1)(jnp.eye(self.dim, dtype=z.dtype)))(self.components)
+        return self.means[label] + jnp.einsum("nij,nj->ni", roots[label], z)
+
+    def entropy(self, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
+        """The differential entropy in nats: quadrature for d <= 2, else Monte Carlo.
+
+        Raises:
+            ValueError: if d > 2 and no key is given.
+        """
+        return expectation(self, _surprise, (self,), key, samples)
+
+    def pieces(self) -> tuple[Float[Array, "K d"], Float[Array, "K d"]]:
+        """Centres and standard deviations of the components."""
+        return self.means, jnp.sqrt(jax.vmap(lambda component: jnp.diagonal(component.cov))(self.components))
+
+    def marginal(self, dims: Sequence[int]) -> "GaussianMixture":
+        """The law of the coordinates `dims`, in that order."""
+        return self._mapped(lambda component: component.marginal(dims))
+
+    def condition(self, dims: Sequence[int], values: Numbers) -> "GaussianMixture":
+        """The law of the remaining coordinates, in order, given that the coordinates `dims` equal `values`.
+
+        Raises:
+            ValueError: if `dims` repeats a coordinate, is out of range or leaves nothing, or `values` does not have its length.
+        """
+        given = self.marginal(dims)
+        values = checked_point("values", values, given.dim)
+        remaining = self._mapped(lambda component: component.condition(dims, values))
+        return eqx.tree_at(lambda mixture: mixture.weights, remaining, given.responsibilities(values))
+
+    def push(self, A: Numbers, b: Numbers) -> "GaussianMixture":
+        """The law of A x + b, for A (k, d) of full row rank and b (k,)."""
+        A, b = checked_affine(A, b, self.dim)
+        return self._mapped(lambda component: component.push(A, b))
+
+    def _mapped(self, transform) -> "GaussianMixture":
+        """The mixture of the transformed components, with the same weights."""
+        return eqx.tree_at(lambda mixture: mixture.components, self, jax.vmap(transform)(self.components))
+
+
+def _surprise(x: Float[Array, " d"], law: Law) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    log_prob = law._log_prob(x)
+    return -log_prob, jnp.abs(log_prob)

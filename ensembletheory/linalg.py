@@ -1,0 +1,80 @@
+r"""Dense linear algebra whose derivatives exist where a covariance needs them.
+
+For symmetric positive definite S the symmetric root R (R R = S) is smooth, also where eigenvalues meet, although eigenvectors are not. Differentiating R R = S gives
+the Lyapunov equation R dR + dR R = dS, whose solution in the eigenbasis of R divides by r_i + r_j > 0, never by r_i - r_j; differentiating A X + X A = C gives a
+Lyapunov equation again, so both functions have derivatives of every order.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["cholesky", "logdet", "lyapunov", "solve_lower", "solve_spd", "sqrtm", "symmetrised"]
+
+_UNROLLED = 4  # factorised entry by entry up to this dimension: batches of small matrices then vectorise over the batch
+
+
+def symmetrised(S: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """The symmetric part of a matrix that is symmetric up to rounding."""
+    return (S + S.T) / 2
+
+
+@jax.custom_jvp
+def lyapunov(A: Float[Array, "d d"], C: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """The X with A X + X A = C, for A symmetric positive definite."""
+    eigenvalues, Q = jnp.linalg.eigh(A)
+    return Q @ (Q.T @ C @ Q / (eigenvalues[:, None] + eigenvalues[None, :])) @ Q.T
+
+
+@lyapunov.defjvp
+def _lyapunov_jvp(primals, tangents):
+    (A, C), (dA, dC) = primals, tangents
+    X = lyapunov(A, C)
+    return X, lyapunov(A, dC - dA @ X - X @ dA)
+
+
+@jax.custom_jvp
+def sqrtm(S: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """The symmetric positive root R of a symmetric positive definite S, R R = S."""
+    eigenvalues, Q = jnp.linalg.eigh(S)
+    return (Q * jnp.sqrt(jnp.maximum(eigenvalues, 0.0))[None, :]) @ Q.T
+
+
+@sqrtm.defjvp
+def _sqrtm_jvp(primals, tangents):
+    R = sqrtm(*primals)
+    return R, lyapunov(R, symmetrised(tangents[0]))
+
+
+def cholesky(S: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """The lower triangular L with L L^T = S; NaN where S is not positive definite."""
+    d = S.shape[0]
+    if d > _UNROLLED:
+        return jnp.linalg.cholesky(S)
+    L = [[jnp.zeros_like(S[0, 0])] * d for _ in range(d)]
+    for j in range(d):
+        L[j][j] = jnp.sqrt(S[j, j] - sum(L[j][k] ** 2 for k in range(j)))
+        for i in range(j + 1, d):
+            L[i][j] = (S[i, j] - sum(L[i][k] * L[j][k] for k in range(j))) / L[j][j]
+    return jnp.stack([jnp.stack(row) for row in L])
+
+
+def solve_lower(L: Float[Array, "d d"], x: Float[Array, " d"]) -> Float[Array, " d"]:
+    """The z with L z = x, for L lower triangular."""
+    d = L.shape[0]
+    if d > _UNROLLED:
+        return jax.scipy.linalg.solve_triangular(L, x, lower=True)
+    z = []
+    for i in range(d):
+        z.append((x[i] - sum(L[i, k] * z[k] for k in range(i))) / L[i, i])
+    return jnp.stack(z)
+
+
+def solve_spd(S: Float[Array, "d d"], B: Float[Array, "d n"]) -> Float[Array, "d n"]:
+    """The X with S X = B, for S symmetric positive definite."""
+    return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(S), True), B)
+
+
+def logdet(S: Float[Array, "d d"]) -> Float[Array, ""]:
+    """Log-determinant of a symmetric positive definite matrix."""
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(cholesky(S))))
