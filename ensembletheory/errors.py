@@ -41,7 +41,8 @@ def as_floats(argument: str, value: Numbers) -> Float[Array, "..."]:
         refuse(argument, f"{type(value).__name__} ({error})", "numbers in a regular array", "Pass a list of numbers or an array.")
     if jnp.iscomplexobj(array) or array.dtype == jnp.bool_:
         refuse(argument, f"dtype {array.dtype}", "real numbers", "Convert it with astype(float).")
-    array = array.astype(jnp.promote_types(array.dtype, jnp.result_type(float)))
+    with jax.numpy_dtype_promotion("standard"):
+        array = array.astype(jnp.promote_types(array.dtype, jnp.result_type(float)))
     if is_concrete(array) and not np.all(np.isfinite(array)):
         bad = int(np.sum(~np.isfinite(array)))
         refuse(argument, f"{bad} NaN or infinite of {array.size} numbers", "finite numbers", "Remove or impute them first.")
