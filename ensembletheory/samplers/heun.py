@@ -1,0 +1,25 @@
+r"""Heun's method for a flow dx/dt = v(t, x), with `field` a velocity.
+
+From t to s:   y = x_t + (s - t) v(t, x_t),   x_s = x_t + (s - t)/2 [ v(t, x_t) + v(s, y) ].
+"""
+
+from typing import ClassVar
+
+from jaxtyping import Array, Float
+
+from ensembletheory.fields import Field
+from ensembletheory.processes import GaussianPath
+from ensembletheory.samplers.scheme import Scheme
+
+__all__ = ["Heun"]
+
+
+class Heun(Scheme):
+    """Heun's method for the probability flow; takes a velocity field; order 2; ignores the noise draw."""
+
+    deterministic: ClassVar[bool] = True
+
+    def step(self, process: GaussianPath, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The point at time s that follows x at time t, in either direction of time."""
+        slope = field(t, x)
+        return x + (s - t) / 2 * (slope + field(s, x + (s - t) * slope))
