@@ -1,0 +1,1 @@
+"""Monte-Carlo studies, one per file, and the engine that runs any of them; run from a checkout as `python -m simulations`."""
