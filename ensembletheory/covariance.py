@@ -39,6 +39,10 @@ class Covariance(eqx.Module):
         """The trace."""
 
     @abstractmethod
+    def factor(self) -> Float[Array, "d d"]:
+        """The lower triangular L."""
+
+    @abstractmethod
     def whiten(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """L^{-1} x."""
 
@@ -97,6 +101,10 @@ class Diagonal(Covariance):
         """The trace."""
         return jnp.sum(self.variances)
 
+    def factor(self) -> Float[Array, "d d"]:
+        """diag(sqrt(variances))."""
+        return jnp.diag(jnp.sqrt(self.variances))
+
     def whiten(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """L^{-1} x with L = diag(sqrt(variances))."""
         return x / jnp.sqrt(self.variances)
@@ -152,6 +160,10 @@ class Dense(Covariance):
     def trace(self) -> Float[Array, ""]:
         """The trace."""
         return jnp.trace(self.matrix)
+
+    def factor(self) -> Float[Array, "d d"]:
+        """The Cholesky factor."""
+        return cholesky(self.matrix)
 
     def whiten(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """L^{-1} x with L the Cholesky factor."""

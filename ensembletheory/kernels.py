@@ -2,7 +2,8 @@ r"""Affine Gaussian kernels: x -> N(A x + b, C).
 
 For a Gaussian law N(m, P) of x:
  - push:    y ~ N(A m + b, A P A^T + C);
- - invert:  x | y ~ N(m + G (y - A m - b), (I - G A) P (I - G A)^T + G C G^T),  G = P A^T (A P A^T + C)^{-1}  (Bayes, in Joseph's form, which stays symmetric and positive);
+ - invert:  x | y ~ N(m + G (y - A m - b), (I - G A) P (I - G A)^T + G C G^T),  G = P A^T (A P A^T + C)^{-1}
+   (Bayes, in Joseph's form, which stays symmetric and positive);
  - after:   (A2, b2, C2) after (A1, b1, C1) = (A2 A1, A2 b1 + b2, A2 C1 A2^T + C2).
 A mixture is pushed component by component. C may be singular (C = 0 is a deterministic map).
 """

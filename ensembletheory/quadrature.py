@@ -66,23 +66,19 @@ def _fixed_panels(integrand: Integrand, breaks: tuple[Float[Array, " n"], ...]):
     """Value and truncation error of each panel, and the rounding error of their sum."""
     breaks = jax.lax.stop_gradient(breaks)
     lower, upper = _panels(breaks)
-    fine = _panel_sums(integrand, lower, upper, 16)
-    coarse = _panel_sums(integrand, lower, upper, 8)
-    eps = jnp.finfo(fine.dtype).eps
-    return fine[:, 0], jnp.abs(fine[:, 0] - coarse[:, 0]), 4 * eps * jnp.sum(fine[:, 1])
-
-
-def _panel_sums(integrand: Integrand, lower: Float[Array, "panels d"], upper: Float[Array, "panels d"], n: int) -> Float[Array, "panels 2"]:
-    """On each panel the n-point integrals of the value and of the rounding scale."""
-    nodes, weights = _gauss_legendre(n, lower.shape[1])
-    nodes, weights = jnp.asarray(nodes, lower.dtype), jnp.asarray(weights, lower.dtype)
+    d = lower.shape[1]
+    (fine_nodes, fine_weights), (coarse_nodes, coarse_weights) = _gauss_legendre(16, d), _gauss_legendre(8, d)
+    nodes = jnp.asarray(np.concatenate([fine_nodes, coarse_nodes]), lower.dtype)
 
     def panel(a, b):
         points = a[None, :] + (b - a)[None, :] * nodes
-        terms = jax.vmap(lambda x: jnp.stack(_with_node_error(integrand, x)))(points)
-        return jnp.prod(b - a) * weights @ terms
+        values, scales = jax.vmap(lambda x: _with_node_error(integrand, x))(points)
+        volume, n = jnp.prod(b - a), fine_weights.size
+        fine, coarse = volume * fine_weights @ values[:n], volume * coarse_weights @ values[n:]
+        return fine, jnp.abs(fine - coarse), volume * fine_weights @ scales[:n]
 
-    return jax.vmap(panel)(lower, upper)
+    values, errors, scales = jax.vmap(panel)(lower, upper)
+    return values, errors, 4 * jnp.finfo(values.dtype).eps * jnp.sum(scales)
 
 
 def _with_node_error(integrand: Integrand, x: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:

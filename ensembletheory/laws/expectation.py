@@ -5,6 +5,7 @@ multiples of the standard deviations around the centres of every piece of p and 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,22 +18,22 @@ from ensembletheory.estimate import Estimate, monte_carlo
 from ensembletheory.laws.law import Law
 from ensembletheory.quadrature import integrate
 
-__all__ = ["DEFAULT_SAMPLES", "expectation"]
+__all__ = ["breaks", "expectation"]
 
-DEFAULT_SAMPLES = 100_000
+_DEFAULT_SAMPLES = 100_000
 _REACH = 13.0
 _STEPS = {1: (0.0, 0.7, 1.5, 2.5, 3.7, 5.2, 7.0, 9.5, _REACH), 2: (0.0, 1.7, 3.5, 6.0, _REACH)}  # panel ends, in standard deviations, by dimension
 
-Integrated = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]  # (x, *laws) -> (f(x), sum of the absolute values of the terms of f)
+Integrated = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]  # (x, *parts) -> (f(x), sum of the absolute values of the terms of f)
 
 
-def expectation(p: Law, f: Integrated, laws: Sequence[Law], key: PRNGKeyArray | None = None, samples: int | None = None, rtol: float | None = None) -> Estimate:
-    """E_p f(x, *laws), where f returns its value and the sum of the absolute values of its terms; f must be a module-level function.
+def expectation(p: Law, f: Integrated, parts: Sequence[Any], key: PRNGKeyArray | None = None, samples: int | None = None, rtol: float | None = None) -> Estimate:
+    """E_p f(x, *parts), where f returns its value and the sum of the absolute values of its terms; f must be a module-level function.
 
     Args:
         p: the law of x.
-        f: the function, and `laws` what it is built from.
-        laws: laws that f depends on.
+        f: the function.
+        parts: what f is built from, laws (whose features the quadrature resolves) and other arrays.
         key: needed for d > 2; with `samples`, asks for Monte Carlo in any dimension.
         samples: number of Monte-Carlo draws (default 100,000).
         rtol: relative error asked of the quadrature.
@@ -40,29 +41,29 @@ def expectation(p: Law, f: Integrated, laws: Sequence[Law], key: PRNGKeyArray | 
     Raises:
         ValueError: if only Monte Carlo can answer and no key is given.
     """
-    laws = tuple(laws)
+    parts = tuple(parts)
     if p.dim <= 2 and samples is None:
-        return integrate(Partial(_weighted, f, p, *laws), _breaks(p, laws), rtol)
+        return integrate(Partial(_weighted, f, p, *parts), breaks(p, tuple(part for part in parts if isinstance(part, Law))), rtol)
     if key is None:
         refuse("key", "None", f"a PRNG key, since in dimension {p.dim} only Monte Carlo can answer", "Pass key=jax.random.key(0), and samples=n if you like.")
-    return _sampled(key, p, f, laws, DEFAULT_SAMPLES if samples is None else samples)
+    return _sampled(key, p, f, parts, _DEFAULT_SAMPLES if samples is None else samples)
 
 
-def _weighted(f: Integrated, p: Law, *laws_and_x):
-    *laws, x = laws_and_x
+def _weighted(f: Integrated, p: Law, *parts_and_x):
+    *parts, x = parts_and_x
     log_p = p._log_prob(x)
-    value, scale = f(x, *laws)
+    value, scale = f(x, *parts)
     density = jnp.exp(log_p)
     return density * value, density * (scale + jnp.abs(value * log_p))
 
 
 @eqx.filter_jit
-def _sampled(key: PRNGKeyArray, p: Law, f: Integrated, laws: tuple[Law, ...], samples: int) -> Estimate:
-    return monte_carlo(jax.vmap(lambda x: f(x, *laws)[0])(p.sample(key, samples)))
+def _sampled(key: PRNGKeyArray, p: Law, f: Integrated, parts: tuple[Any, ...], samples: int) -> Estimate:
+    return monte_carlo(jax.vmap(lambda x: f(x, *parts)[0])(p.sample(key, samples)))
 
 
 @eqx.filter_jit
-def _breaks(p: Law, laws: tuple[Law, ...]) -> tuple[Float[Array, " n"], ...]:
+def breaks(p: Law, laws: tuple[Law, ...]) -> tuple[Float[Array, " n"], ...]:
     """Sorted break points on each axis."""
     steps = jnp.asarray(_STEPS[p.dim])
     steps = jnp.concatenate([-steps[:0:-1], steps])

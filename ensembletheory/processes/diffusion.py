@@ -6,7 +6,7 @@ a_t = exp(-1/2 int_0^t b), s_t^2 = 1 - a_t^2; u_t = a_t^2 = exp(-int_0^t b) is t
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembletheory.errors import as_floats, is_concrete, refuse
+from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.processes.path import GaussianPath
 
 __all__ = ["VariancePreserving"]
@@ -23,7 +23,7 @@ class VariancePreserving(GaussianPath):
     beta_max: Float[Array, ""]
     horizon: Float[Array, ""]
 
-    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0, horizon: float = 1.0):
+    def __init__(self, beta_min: Numbers = 0.1, beta_max: Numbers = 20.0, horizon: Numbers = 1.0):
         self.beta_min, self.beta_max = as_floats("beta_min", beta_min), as_floats("beta_max", beta_max)
         self.horizon = as_floats("horizon", horizon)
         values = (self.beta_min, self.beta_max, self.horizon)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembletheory.errors import is_concrete, refuse
+from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.fields import Field
 from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
@@ -45,7 +45,7 @@ class GaussianPath(eqx.Module):
         """g_t^2 = (s_t^2)' - 2 f_t s_t^2."""
         return jax.grad(self.noise_variance)(t) - 2 * self.signal_rate(t) * self.noise_variance(t)
 
-    def kernel(self, s: float | Float[Array, ""], t: float | Float[Array, ""], dim: int = 1) -> AffineKernel:
+    def kernel(self, s: Numbers, t: Numbers, dim: int = 1) -> AffineKernel:
         """The law of X_t given X_s on R^dim, s <= t, under the forward SDE.
 
         Raises:
@@ -57,7 +57,7 @@ class GaussianPath(eqx.Module):
         ratio = self.a(t) / self.a(s)
         return AffineKernel.scaling(ratio, self.noise_variance(t) - ratio**2 * self.noise_variance(s), dim)
 
-    def marginal(self, law: Law, t: float | Float[Array, ""]) -> Law:
+    def marginal(self, law: Law, t: Numbers) -> Law:
         """The law of X_t when X_0 has `law`."""
         return self.kernel(0.0, t, law.dim).push(law)
 
@@ -77,7 +77,7 @@ class GaussianPath(eqx.Module):
         """The probability-flow velocity f x - 1/2 g^2 score of any score field (not at times where a_t = 0)."""
         return _VelocityFromScore(self, score)
 
-    def _checked_time(self, argument: str, t: float | Float[Array, ""]) -> Float[Array, ""]:
+    def _checked_time(self, argument: str, t: Numbers) -> Float[Array, ""]:
         time = jnp.asarray(t, dtype=self.horizon.dtype)
         if is_concrete(time) and not 0 <= time <= self.horizon:
             refuse(argument, f"{float(time):.6g}", f"a time from 0 (data) to {float(self.horizon):.6g} (noise)", "Time 0 is the data in every process here.")

@@ -1,0 +1,32 @@
+r"""The Fisher divergence E_p |grad log p - grad log q|^2 (no factor 1/2).
+
+For Gaussians, with B = S_q^{-1} - S_p^{-1}:  |B L_p|_F^2 + |S_q^{-1} (m_p - m_q)|^2. Other pairs: quadrature for d <= 2, else Monte Carlo.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembletheory.estimate import Estimate, closed_form
+from ensembletheory.laws import Gaussian, Law
+from ensembletheory.laws.expectation import expectation
+from ensembletheory.laws.law import require_same_dim
+
+__all__ = ["fisher_divergence"]
+
+
+def fisher_divergence(p: Law, q: Law, key: PRNGKeyArray | None = None, samples: int | None = None, rtol: float | None = None) -> Estimate:
+    """E_p |grad log p - grad log q|^2: closed form for two Gaussians, quadrature for d <= 2, else Monte Carlo.
+
+    Raises:
+        ValueError: if the dimensions differ, or only Monte Carlo can answer and no key is given.
+    """
+    require_same_dim(p, q)
+    if isinstance(p, Gaussian) and isinstance(q, Gaussian):
+        B = q.covariance.inverse().as_matrix() - p.covariance.inverse().as_matrix()
+        return closed_form(jnp.sum((B @ p.covariance.factor()) ** 2) + jnp.sum(q.covariance.solve(p.mean - q.mean) ** 2))
+    return expectation(p, _squared_score_gap, (p, q), key, samples, rtol)
+
+
+def _squared_score_gap(x: Float[Array, " d"], p: Law, q: Law) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    score_p, score_q = p._score(x), q._score(x)
+    return jnp.sum((score_p - score_q) ** 2), jnp.sum((jnp.abs(score_p) + jnp.abs(score_q)) ** 2)

@@ -1,0 +1,160 @@
+r"""The law sampled from averaged scores or velocities, for Gaussian members whose covariances commute.
+
+Member k noised at u = a_t^2 is N(sqrt(u) m_k, I + u (S_k - I)). With e = eta^2 the churn (e = 0: probability flow; e = 1: reverse SDE; e -> infinity: log pool), the reverse
+dynamics with the averaged score, drift (b/2) [x + (1 + e) sum_k w_k s_k] and noise sqrt(e b), begun at N(0, I) where u = u_T, has at u = 1, in each common
+eigen-direction with variances S_k and means m_k:
+
+    G(u) = prod_k (1 + u (S_k - 1))^{w_k},     B(u) = sum_k w_k m_k / (1 + u (S_k - 1)),
+    variance = G(1)^{1+e} [ u_T^e G(u_T)^{-(1+e)} + int_{u_T^e}^1 G(w^{1/e})^{-(1+e)} dw ],
+    mean     = (1 + e) G(1)^{(1+e)/2} int_{sqrt(u_T)}^1 r^e B(r^2) G(r^2)^{-(1+e)/2} dr.
+
+(dv/du = [(1+e) G'/G - e/u] v + e/u and dm/du = [(1+e)/2 G'/G - e/(2u)] m + (1+e)/2 B/sqrt(u), integrated by their factors; w = u^e, r = sqrt(u).) The schedule enters only
+through u_T, which is 0 in the limit of infinite time and for interpolants; averaging velocities of an interpolant is averaging scores in its probability flow.
+Source: theorem on averaged scores, derived here (see the documentation); for two centred members and e = 1 the variance is S_1 S_2 log(S_1/S_2) / (S_1 - S_2).
+
+Each integral is taken by 16-point Gauss-Legendre on panels that shrink geometrically towards both ends, where G bends on scales S_k and 1/S_k.
+"""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ensembletheory.covariance import Diagonal
+from ensembletheory.errors import Numbers, is_concrete, refuse
+from ensembletheory.laws import Gaussian
+from ensembletheory.pooling.log import log_pool
+from ensembletheory.pooling.members import Member, checked_gaussians, stacked_means
+from ensembletheory.processes import GaussianPath
+
+__all__ = ["mean_score_law", "mean_velocity_law"]
+
+_CHURN = {"ode": 0.0, "sde": 1.0}
+_COMMUTING = 1e-10
+
+
+def mean_score_law(
+    members: Sequence[Member],
+    process: GaussianPath,
+    reverse: str = "sde",
+    churn: Numbers | None = None,
+    weights: Numbers | None = None,
+    horizon: Numbers | None = None,
+) -> Gaussian:
+    """The law at the data end of the reverse dynamics driven by the members' averaged exact scores, begun at N(0, I).
+
+    Args:
+        members: Gaussians (or PPCA models) whose covariances commute.
+        process: the noising process; only its u_T = a_T^2 enters.
+        reverse: "sde" (churn 1) or "ode" (churn 0).
+        churn: the noise level eta >= 0, instead of `reverse`; `jnp.inf` is the log pool.
+        weights: on the simplex; default equal.
+        horizon: the time at which generation starts; None means the process's, `jnp.inf` the limit u_T = 0.
+
+    Raises:
+        ValueError: if there is no member, covariances do not commute, or an argument is out of range.
+        TypeError: if a member is not Gaussian.
+    """
+    gaussians, weights = checked_gaussians(members, weights, "law of the averaged score")
+    eta = _checked_churn(reverse, churn)
+    if is_concrete(eta) and np.isinf(eta):
+        return log_pool(gaussians, weights)
+    basis, variances = _common_eigenbasis(gaussians)
+    means, variance = _sampled_moments(stacked_means(gaussians) @ basis, variances, weights, jnp.square(eta), _checked_start(process, horizon))
+    mean = basis @ means
+    return Gaussian(mean, Diagonal(variance) if _all_diagonal(gaussians) else (basis * variance[None, :]) @ basis.T)
+
+
+def mean_velocity_law(members: Sequence[Member], process: GaussianPath, weights: Numbers | None = None) -> Gaussian:
+    """The law at the data end of the flow driven by the members' averaged exact velocities, begun at N(0, I) at the process's horizon.
+
+    For an interpolant, whose source is exactly N(0, I), this is the averaged-score probability flow in the limit of infinite time, whatever the path.
+
+    Raises:
+        ValueError: as `mean_score_law`.
+        TypeError: as `mean_score_law`.
+    """
+    return mean_score_law(members, process, "ode", weights=weights)
+
+
+def _checked_churn(reverse: str, churn: Numbers | None) -> Float[Array, ""]:
+    if churn is None:
+        if reverse not in _CHURN:
+            refuse("reverse", repr(reverse), "'sde' or 'ode'", "For other noise levels pass churn=eta.")
+        churn = _CHURN[reverse]
+    eta = jnp.asarray(churn, dtype=jnp.result_type(float))
+    if is_concrete(eta) and not eta >= 0:
+        refuse("churn", f"{float(eta):.6g}", "a noise level >= 0", "0 is the probability flow, 1 the reverse SDE, jnp.inf the log pool.")
+    return eta
+
+
+def _checked_start(process: GaussianPath, horizon: Numbers | None) -> Float[Array, ""]:
+    """u_T."""
+    if horizon is None:
+        return process.a(process.horizon) ** 2
+    if not horizon > 0:
+        refuse("horizon", f"{horizon}", "a positive time, None or jnp.inf", "None takes the process's own horizon.")
+    return jnp.asarray(0.0) if np.isinf(horizon) else process.a(process._checked_time("horizon", horizon)) ** 2
+
+
+def _all_diagonal(gaussians: Sequence[Gaussian]) -> bool:
+    return all(isinstance(member.covariance, Diagonal) or member.dim == 1 for member in gaussians)
+
+
+def _common_eigenbasis(gaussians: Sequence[Gaussian]) -> tuple[Float[Array, "d d"], Float[Array, "K d"]]:
+    """An orthogonal basis in which every covariance is diagonal, and those diagonals."""
+    covs, d = jnp.stack([member.cov for member in gaussians]), gaussians[0].dim
+    if _all_diagonal(gaussians):
+        return jnp.eye(d), jax.vmap(jnp.diagonal)(covs)
+    if not is_concrete(covs):
+        refuse("members", "full covariances under jit, vmap or grad", "diagonal ones", "Rotate to the common eigenbasis first: commuting cannot be verified here.")
+    generic = np.sqrt(np.arange(2.0, len(gaussians) + 2))  # no combination of members meets an eigenvalue by design
+    basis = jnp.linalg.eigh(jnp.tensordot(jnp.asarray(generic), covs, 1))[1]
+    rotated = basis.T[None] @ covs @ basis[None]
+    variances = jax.vmap(jnp.diagonal)(rotated)
+    off = float(jnp.max(jnp.abs(rotated - jax.vmap(jnp.diag)(variances))) / jnp.max(jnp.abs(covs)))
+    if off > _COMMUTING:
+        refuse("members", f"covariances that do not commute (off-diagonal {off:.3g})", "commuting ones", "Use Sampler.law for the discretised sampler.")
+    return basis, variances
+
+
+@eqx.filter_jit
+def _sampled_moments(
+    means: Float[Array, "K d"], variances: Float[Array, "K d"], weights: Float[Array, " K"], e: Float[Array, ""], u_T: Float[Array, ""]
+) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+    """Mean and variance in each common eigen-direction (the two displayed equations)."""
+
+    def log_G(u):
+        return weights @ jnp.log1p(u * (variances - 1))
+
+    def B(u):
+        return weights @ (means / (1 + u * (variances - 1)))
+
+    safe_e = jnp.where(e > 0, e, 1.0)
+    start = jnp.where(e > 0, u_T**safe_e, 1.0)
+    diffused = _integral(lambda w: jnp.exp(-(1 + e) * log_G(w ** (1 / safe_e))), start)
+    variance = start * jnp.exp((1 + e) * (log_G(jnp.asarray(1.0)) - log_G(u_T))) + jnp.exp((1 + e) * log_G(jnp.asarray(1.0))) * diffused
+    driven = _integral(lambda r: r**e * B(r**2) * jnp.exp((1 + e) / 2 * (log_G(jnp.asarray(1.0)) - log_G(r**2))), jnp.sqrt(u_T))
+    return (1 + e) * driven, variance
+
+
+def _integral(f, start: Float[Array, ""]) -> Float[Array, " d"]:
+    """The integral of f from `start` to 1."""
+    nodes, weights = _UNIT_RULE
+    points = start + (1 - start) * jnp.asarray(nodes)
+    return (1 - start) * jnp.asarray(weights) @ jax.vmap(f)(points)
+
+
+def _graded_rule() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [0, 1], with panels that halve towards both ends down to 2^-40."""
+    ends = 0.5 ** np.arange(1, 41)
+    breaks = np.concatenate([[0.0], ends[::-1], 1 - ends[1:], [1.0]])
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    widths = np.diff(breaks)[:, None]
+    return (breaks[:-1, None] + widths * (nodes + 1) / 2).ravel(), (widths * weights / 2).ravel()
+
+
+_UNIT_RULE = _graded_rule()
