@@ -15,5 +15,5 @@ from ensembletheory.plotting.primitives import letter as letter
 from ensembletheory.plotting.primitives import write_beside as write_beside
 from ensembletheory.plotting.style import WIDTHS as WIDTHS
 from ensembletheory.plotting.style import new_figure as new_figure
-from ensembletheory.plotting.style import save as save
+from ensembletheory.plotting.style import render as render
 from ensembletheory.plotting.style import style as style

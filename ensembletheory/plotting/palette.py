@@ -6,6 +6,8 @@ as an ensemble grows carries three colours of Tol's muted scheme. Marker and lin
 
 from typing import NamedTuple
 
+from matplotlib.typing import LineStyleType
+
 __all__ = ["LOOKS", "Look"]
 
 
@@ -14,7 +16,7 @@ class Look(NamedTuple):
 
     color: str
     marker: str
-    linestyle: str | tuple[float, tuple[float, ...]]
+    linestyle: LineStyleType
     label: str
 
 

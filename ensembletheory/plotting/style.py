@@ -3,14 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from io import BytesIO
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["WIDTHS", "new_figure", "save", "style"]
+__all__ = ["WIDTHS", "new_figure", "render", "style"]
 
 # Inches. ICML sets two columns, NeurIPS and ICLR one.
 WIDTHS = {"icml_column": 3.25, "icml_page": 6.75, "neurips": 5.5, "iclr": 5.5}
@@ -55,12 +55,13 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
-def save(figure: Figure, path: Path, note: str) -> None:
-    """Write `figure` as the PDF or PNG that the name's suffix says, with `note` in the file's metadata.
+def render(figure: Figure, format: Literal["pdf", "png"], note: str) -> bytes:
+    """The file of `figure`, with `note` in its metadata; call it inside `style()`.
 
     Equal figures give equal bytes: a PDF carries no date, unless SOURCE_DATE_EPOCH sets one.
     """
-    if path.suffix == ".png":
-        figure.savefig(path, metadata={"Description": note})
-    else:
-        figure.savefig(path, metadata={"Subject": note} | ({} if "SOURCE_DATE_EPOCH" in os.environ else {"CreationDate": None}))
+    dateless = {} if "SOURCE_DATE_EPOCH" in os.environ else {"CreationDate": None}
+    metadata = {"Description": note} if format == "png" else {"Subject": note} | dateless
+    file = BytesIO()
+    figure.savefig(file, format=format, metadata=metadata)
+    return file.getvalue()

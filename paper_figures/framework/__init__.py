@@ -1,0 +1,6 @@
+"""The contract of a figure, its runner and the page of results."""
+
+from paper_figures.framework.contract import Caption as Caption
+from paper_figures.framework.contract import Data as Data
+from paper_figures.framework.contract import Figure as Figure
+from paper_figures.framework.contract import Number as Number
