@@ -13,7 +13,7 @@ import signal
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def run(study: Study, store: Path | str, workers: int | None = None, scheduler: 
 def _report(study: Study, store: Path | str, todo: list[Cell], outcomes: Iterable[tuple[Cell, str | None]]) -> Report:
     ended = progress(outcomes, study.name, len(todo))
     failures = {canonical(dict(cell)): Failure(dict(cell), reason) for cell, reason in ended if reason}
-    for cell in survey(replace(study, cells=todo, quick=()), store).todo if todo else []:
+    for cell in (cell for cell in todo if not _is_whole(study, cell, store)):
         failures.setdefault(canonical(dict(cell)), Failure(dict(cell), f"its part is not in {store}: do the workers share this folder?"))
     ordered = tuple(failures[name] for name in sorted(failures))
     return Report(study.name, len(study.cells) - len(todo), len(todo) - len(ordered), ordered)
@@ -100,14 +100,20 @@ def _report(study: Study, store: Path | str, todo: list[Cell], outcomes: Iterabl
 def _attempt(study: Study, cell: Cell, store: Path | str) -> str | None:
     """Write the part of `cell` unless it is there; the reason if that fails."""
     try:
-        read_part(store, study, cell)
-    except (FileNotFoundError, DamagedPart):
-        try:
+        if not _is_whole(study, cell, store):
             with jax.threefry_partitionable(True):
                 write_part(store, study, cell, study.simulate(dict(cell), study.key(cell)))
-        except Exception as error:
-            return _reason(error)
+    except Exception as error:
+        return _reason(error)
     return None
+
+
+def _is_whole(study: Study, cell: Cell, store: Path | str) -> bool:
+    try:
+        read_part(store, study, cell)
+    except (FileNotFoundError, DamagedPart):
+        return False
+    return True
 
 
 def _reason(error: BaseException) -> str:

@@ -29,7 +29,7 @@ from ensembletheory.errors import refuse
 
 __all__ = ["Cell", "Row", "Study", "canonical", "resolve"]
 
-Cell = Mapping[str, str | int | float | bool | None]
+Cell = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 

@@ -1,0 +1,5 @@
+"""`python -m simulations`."""
+
+from simulations.cli import main
+
+main()
