@@ -17,6 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.divergences import kl
@@ -25,7 +26,7 @@ from ensembletheory.pooling import mean_score_law
 from ensembletheory.processes import VariancePreserving
 from simulations.study import Cell, Row, Study
 
-__all__ = ["CHURN", "REPLICATES", "divergences_by_size", "draw_instance", "simulate", "study"]
+__all__ = ["CHURN", "REPLICATES", "divergences_by_size", "instance_of", "simulate", "study"]
 
 REPLICATES = 64
 LARGEST_SPREAD = 3.0
@@ -41,12 +42,12 @@ def simulate(cell: Cell, key: PRNGKeyArray) -> list[Row]:
     return [_row(i, sampler, averages[sampler][i]) for i in range(REPLICATES) for sampler in CHURN]
 
 
-def draw_instance(key: PRNGKeyArray, members: int, dim: int, condition: Float[Array, ""]) -> Instance:
-    """Means (K, d) and variances (K, d) of the members, mean (d,) and covariance (d, d) of the target."""
-    spread, means, variances, frame = jax.random.split(key, 4)
-    means = LARGEST_SPREAD * jax.random.uniform(spread) * jax.random.normal(means, (members + 1, dim))
-    variances = condition ** (jax.random.uniform(variances, (members + 1, dim)) - 0.5)
-    rotation = jax.random.orthogonal(frame, dim)
+def instance_of(normals: Float[Array, " n"], members: int, dim: int, condition: Float[Array, ""]) -> Instance:
+    """Means (K, d) and variances (K, d) of the members, mean (d,) and covariance (d, d) of the target, from n = 2 (K + 1) d + d^2 + 1 normal numbers."""
+    spread, means, variances, frame = jnp.split(normals, np.cumsum([1, (members + 1) * dim, (members + 1) * dim]))
+    means = LARGEST_SPREAD * ndtr(spread[0]) * means.reshape(members + 1, dim)
+    variances = condition ** (ndtr(variances) - 0.5).reshape(members + 1, dim)
+    rotation = jnp.linalg.qr(frame.reshape(dim, dim))[0]
     return means[:-1], variances[:-1], means[-1], (rotation * variances[-1][None, :]) @ rotation.T
 
 
@@ -67,7 +68,8 @@ def divergences_by_size(instance: Instance, churn: Float[Array, ""]) -> Float[Ar
 
 @partial(jax.jit, static_argnames=("members", "dim"))
 def _draw_instances(key: PRNGKeyArray, members: int, dim: int, condition: Float[Array, ""]) -> Instance:
-    return jax.vmap(lambda key: draw_instance(key, members, dim, condition))(jax.random.split(key, REPLICATES))
+    normals = jax.random.normal(key, (REPLICATES, 2 * (members + 1) * dim + dim**2 + 1))
+    return jax.vmap(lambda normals: instance_of(normals, members, dim, condition))(normals)
 
 
 @jax.jit
