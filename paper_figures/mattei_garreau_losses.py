@@ -151,12 +151,16 @@ PRINTED = {
 }
 
 TEXT = """Expected loss of an average of $K$ members: closed forms (lines) and {ensembles} simulated ensembles (dots, bars of two standard errors).
+
 (a) The squared error is convex and never rises: for members of bias 0.5, variance 1 and correlation 0.3 it is 1.25, 0.9 and 0.69 at $K=1,2,5$, and 0.557 at 100.
+
 (b) The Welsch loss $1-e^{{-d^2/2}}$ is bounded, hence not convex. For uncorrelated Gaussian members of variance 1 it falls from 0.335735 to 0.148956 at $K=10$ when
 their bias is 0.5, rises from 0.851782 to 0.944344 when it is 2.5, and does both when it is 1.3: 0.536558, 0.535162 and 0.557731 at $K=1,2,10$.
+
 (c) A mean vote below 0.5 is an error. Votes $N(0.6, 0.3^2)$ err with probability 0.369441 alone and 0.145920 when $K=10$, votes $N(0.4, 0.3^2)$ with 0.630559 and 0.854080.
 With correlation 0.3 the former still err with probability 0.273719 when $K=100$. Condorcet's jury, whose voters are right with probability 0.6, errs with 0.4, 0.352 and
 0.266568 at $K=1,3,9$, and a tenth voter changes nothing.
+
 (d) The mean of exponential members of mean 1.5 falls below 1 with probability 0.48658 alone and 0.13737 when $K=10$. For members of mean 0.8 this probability rises to 1,
 but only eventually: 0.71350, 0.71270 and 0.79857 at $K=1,2,10$."""
 
@@ -165,7 +169,7 @@ def _caption(data: Data) -> Caption:
     printed = [(name, K, text) for name, row in PRINTED.items() for K, text in row.items()]
     exact = [Number(f"{name}, $K={K}$", data[name][K - 1], text) for name, K, text in printed]
     simulated = [_dot(data, name, K, text) for name, K, text in printed if K in (1, 10)]
-    return Caption(TEXT.format(ensembles=int(data["ensembles"])), (*exact, *simulated))
+    return Caption(TEXT.format(ensembles=f"{int(data['ensembles']):,}"), (*exact, *simulated))
 
 
 def _dot(data: Data, name: str, K: int, text: str) -> Number:

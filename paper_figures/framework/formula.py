@@ -6,7 +6,7 @@ from html import escape
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
-__all__ = ["formula", "prose"]
+__all__ = ["formula", "paragraphs", "prose"]
 
 _SPELLINGS = {r"\tfrac": r"\frac", r"\dfrac": r"\frac", r"\lVert": r"\|", r"\rVert": r"\|", r"\Vert": r"\|"}  # what mathtext does not know or sets too large
 _COMMANDS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}
@@ -32,6 +32,11 @@ def prose(text: str) -> str:
     """HTML of a text in which formulas stand between dollar signs."""
     parts = text.split("$")
     return "".join(formula(part) if i % 2 else escape(part) for i, part in enumerate(parts))
+
+
+def paragraphs(text: str) -> str:
+    """HTML of a text in which blank lines part paragraphs."""
+    return "".join(f"<p>{prose(part)}</p>" for part in text.split("\n\n"))
 
 
 def _respelled(latex: str) -> str:

@@ -5,13 +5,13 @@ The page needs nothing but itself: images and PDFs are embedded, formulas are dr
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from html import escape
 from pathlib import Path
 
 from ensembletheory import claims
 from ensembletheory.files import write_whole
-from paper_figures.framework.formula import formula, prose
+from paper_figures.framework.formula import formula, paragraphs, prose
 from paper_figures.framework.runner import FAILED, GREEN, Record, read_record
 
 __all__ = ["claims_table", "write_page"]
@@ -30,7 +30,8 @@ def write_page(out: Path) -> Path:
     """Write `out/index.html` from the figures and claims whose records stand in `out`."""
     records = [record for path in sorted(out.glob("*.json")) if path.name != CLAIMS_FILE and (record := read_record(path))]
     table = json.loads((out / CLAIMS_FILE).read_text()) if (out / CLAIMS_FILE).is_file() else []
-    body = [_head(records, table), *(_figure(record, out) for record in records), _claims(table), _provenance(records)]
+    checked = {row["id"] for row in table}
+    body = [_head(records, table), *(_figure(record, out, checked) for record in records), _claims(table), _provenance(records)]
     style = Path(__file__).with_name("page.css").read_text()
     return write_whole(out / "index.html", _document(style, "\n".join(body)))
 
@@ -64,24 +65,24 @@ def _document(style: str, body: str) -> str:
 
 def _head(records: list[Record], table: list[Record]) -> str:
     green = sum(record["verdict"] == GREEN for record in records)
-    stand = sum(row["holds"] for row in table)
+    claims_stand = f"{sum(row['holds'] for row in table)} of {len(table)} claims stand as stated" if table else "the claims were not checked"
     links = "".join(f'<li><a href="#{escape(r["name"])}">{escape(r["title"])}</a> {_badge(r["verdict"] == GREEN, "green", r["verdict"])}</li>' for r in records)
     quick = " This is a quick run: simulations are small." if any(record["mode"] == "quick" for record in records) else ""
     return f"""<header>
 <h1>ensembletheory: figures and claims</h1>
-<p>{green} of {len(records)} figures have every number of their captions right; {stand} of {len(table)} claims stand as stated.{quick}</p>
+<p>{green} of {len(records)} figures have every number of their captions right; {claims_stand}.{quick}</p>
 <ul>{links}<li><a href="#claims">Claims</a></li><li><a href="#provenance">Provenance</a></li></ul>
 </header>"""
 
 
-def _figure(record: Record, out: Path) -> str:
+def _figure(record: Record, out: Path, checked: Set[str]) -> str:
     name = escape(record["name"])
     holds = record["verdict"] == GREEN
     content = _failure(record) if record["verdict"] == FAILED else _drawn(record, out)
     return f"""<section id="{name}"{"" if holds else ' class="red"'}>
 <h2>{escape(record["title"])} {_badge(holds, "green", record["verdict"])}</h2>
 {content}
-<p class="small">Source: {prose(record["source"])}{_claim_links(record["claims"])}</p>
+<p class="small">Source: {prose(record["source"])}{_claim_links(record["claims"], checked)}</p>
 <details><summary>Provenance of this figure</summary><pre>{escape(json.dumps({k: v for k, v in record.items() if k != "numbers"}, indent=1))}</pre></details>
 </section>"""
 
@@ -95,8 +96,8 @@ def _drawn(record: Record, out: Path) -> str:
     right = sum(number["holds"] for number in numbers)
     rows = [(prose(n["name"]), _number(n["got"]), n["printed"], _number(n["tolerance"]), _badge(n["holds"], "holds", "off")) for n in numbers]
     return f"""<figure>
-<img src="{_embedded(out / f"{name}.png")}" alt="{escape(record["alt"])}">
-<figcaption>{prose(record["caption"])}</figcaption>
+<div class="scroll"><img src="{_embedded(out / f"{name}.png")}" alt="{escape(record["alt"])}"></div>
+<figcaption>{paragraphs(record["caption"])}</figcaption>
 </figure>
 <details{"" if right == len(numbers) else " open"}><summary>{right} of {len(numbers)} asserted numbers hold</summary>
 {_table(("number", "got", "printed", "tolerance", "verdict"), rows)}
@@ -105,9 +106,9 @@ def _drawn(record: Record, out: Path) -> str:
 these numbers in <code>{name}.csv</code>.</p>"""
 
 
-def _claim_links(ids: Iterable[str]) -> str:
-    links = ", ".join(f'<a href="#claim-{escape(id)}">{escape(id)}</a>' for id in ids)
-    return f". Claims: {links}" if links else ""
+def _claim_links(ids: Iterable[str], checked: Set[str]) -> str:
+    links = [f'<a href="#claim-{escape(id)}">{escape(id)}</a>' if id in checked else escape(id) for id in ids]
+    return f". Claims: {', '.join(links)}" if links else ""
 
 
 def _claims(table: list[Record]) -> str:

@@ -1,0 +1,141 @@
+r"""The chain of pools: from two centred Gaussian members every rule makes a law of its own variance, ordered between the harmonic and the arithmetic mean.
+
+For members N(0, S_1), N(0, S_2) with equal weights the log pool has the harmonic mean H of the variances, the sampler with averaged scores and churn eta something
+between H (eta -> infinity) and the geometric mean G (eta = 0, the probability flow, and averaged velocities of a flow), the reverse SDE (eta = 1) G^2 / L with L the
+logarithmic mean, the W2 barycenter ((sqrt(S_1) + sqrt(S_2)) / 2)^2, and the linear pool, a mixture, the arithmetic mean A. Which rule is closest to a target
+depends on the target: each Gaussian pool is exact for the target of its own variance.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Picture
+
+import ensembletheory as et
+from ensembletheory.plotting import LOOKS, WIDTHS, curve, letter, new_figure, write_beside
+from paper_figures.framework import Caption, Data, Figure, Number
+
+__all__ = ["FIGURE"]
+
+RULES = ("log", "churn", "mean_score_sde", "mean_score_ode", "barycenter", "linear", "average")
+
+
+def _compute(variances: list[float], churns: list[float], drawn_churn: float, targets: list[float], churn_points: int, target_points: int) -> Data:
+    members = [et.Gaussian([0.0], [variance]) for variance in variances]
+    vp, horizon = et.processes.VariancePreserving(), jnp.inf
+    shares = np.union1d(np.linspace(0.0, 1.0, churn_points), np.asarray(churns) / (1 + np.asarray(churns)))[:-1]  # eta / (1 + eta); 1 is the log pool
+    etas = shares / (1 - shares)
+    churned = jax.vmap(lambda eta: et.mean_score_law(members, vp, churn=eta, horizon=horizon).cov[0, 0])(jnp.asarray(etas))
+    laws = {
+        "log": et.log_pool(members),
+        "churn": et.mean_score_law(members, vp, churn=drawn_churn, horizon=horizon),
+        "mean_score_sde": et.mean_score_law(members, vp, "sde", horizon=horizon),
+        "mean_score_ode": et.mean_score_law(members, vp, "ode", horizon=horizon),
+        "velocity": et.mean_velocity_law(members, et.processes.LinearInterpolant()),
+        "barycenter": et.w2_barycenter(members),
+        "linear": et.linear_pool(members),
+    }
+    s = np.union1d(np.geomspace(0.15, 6.0, target_points), targets)
+    kls = {f"kl_{rule}": _gaussian_kls(s, law.cov[0, 0]) for rule, law in laws.items() if rule != "linear"}
+    kls["kl_linear"] = np.array([float(et.kl(et.Gaussian([0.0], [target]), laws["linear"])) for target in s])
+    kls["kl_average"] = np.mean([_gaussian_kls(s, member.cov[0, 0]) for member in members], axis=0)
+    levels = {f"variance_{rule}": np.asarray(law.cov[0, 0]) for rule, law in laws.items()}
+    return {"etas": etas, "churned": np.asarray(churned), "drawn_churn": np.asarray(drawn_churn), "targets": s, **levels, **kls}
+
+
+@jax.jit
+def _gaussian_kls(targets, variance):
+    """KL(N(0, s) || N(0, variance)) for each target variance s."""
+    return jax.vmap(lambda s: et.kl(et.Gaussian([0.0], s[None]), et.Gaussian([0.0], variance[None])).value)(targets)
+
+
+def _draw(data: Data) -> Picture:
+    picture, (chain, distance) = new_figure(WIDTHS["iclr"], 2.9, columns=2)
+    _draw_chain(chain, data)
+    _draw_distances(distance, data)
+    picture.legend(*distance.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return picture
+
+
+def _draw_chain(ax: Axes, data: Data) -> None:
+    letter(ax, "a", "variance of the pooled law")
+    shares = data["etas"] / (1 + data["etas"])
+    curve(ax, np.append(shares, 1.0), np.append(data["churned"], data["variance_log"]), LOOKS["churn"])
+    for rule, text in (("linear", "linear pool"), ("barycenter", r"$W_2$ barycenter")):
+        level = data[f"variance_{rule}"]
+        curve(ax, [0.0, 1.0], [level, level], LOOKS[rule])
+        write_beside(ax, 1.0, float(level), text, LOOKS[rule], (0, 5), "right")
+    for rule, at, text, offset in (("mean_score_ode", 0.0, "ODE", (5, 6)), ("mean_score_sde", 0.5, "SDE", (5, 5)), ("log", 1.0, "log pool", (-4, 8))):
+        look, level = LOOKS[rule], float(data[f"variance_{rule}"])
+        ax.plot(at, level, marker=look.marker, color=look.color, markersize=6, linestyle="none", clip_on=False, zorder=4)
+        write_beside(ax, at, level, text, look, offset, "right" if at == 1 else "left")
+    ax.set(xlabel=r"churn $\eta$ of the mean-score sampler", ylabel="variance", xlim=(0, 1), ylim=(0, 2.35))
+    ax.set_xticks([0, 1 / 3, 1 / 2, 2 / 3, 4 / 5, 1], labels=["0", "½", "1", "2", "4", "∞"])
+
+
+def _draw_distances(ax: Axes, data: Data) -> None:
+    letter(ax, "b", "divergence from a target N(0, $s$)")
+    for rule in RULES:
+        label = rf"mean score, $\eta={data['drawn_churn']:g}$" if rule == "churn" else LOOKS[rule].label
+        curve(ax, data["targets"], data[f"kl_{rule}"], LOOKS[rule]._replace(label=label))
+    ax.set(xscale="log", xlabel="target variance $s$", ylabel="KL(target || pool), nats", xlim=(0.15, 6), ylim=(0, 0.6))
+    ax.set_xticks([0.2, 0.5, 1, 2, 5], labels=["0.2", "0.5", "1", "2", "5"])
+    ax.minorticks_off()
+
+
+# What the caption prints: the variance by churn and by rule, and by target variance the divergence of each rule.
+CHURNED = {4.0: "0.493873", 2.0: "0.563200", 1.0: "0.739357", 0.5: "0.904690", 0.0: "1.000000"}
+VARIANCES = {"log": "0.470588", "mean_score_sde": "0.739357", "mean_score_ode": "1.000000", "velocity": "1.000000", "barycenter": "1.5625", "linear": "2.125"}
+DIVERGENCES = {
+    8 / 17: {"average": "0.37689", "linear": "0.19576", "barycenter": "0.25062", "mean_score_ode": "0.11218", "mean_score_sde": "0.04414", "log": "0.00000"},
+    1.0: {"average": "0.56250", "linear": "0.12557", "barycenter": "0.04314", "mean_score_ode": "0.00000", "mean_score_sde": "0.02528", "log": "0.18561"},
+    2.125: {"average": "1.38093", "linear": "0.11838", "barycenter": "0.02626", "mean_score_ode": "0.18561", "mean_score_sde": "0.40919", "log": "1.00404"},
+}
+
+TEXT = r"""Pools of two members $N(0, 1/4)$ and $N(0, 4)$ with equal weights.
+
+(a) Variances, from the harmonic to the arithmetic mean: 0.470588 for the log pool;
+0.493873, 0.563200, 0.739357, 0.904690 and 1.000000 for the averaged score sampled with churn $\eta=4, 2, 1, 1/2$ and 0 ($\eta=1$ is the reverse SDE,
+$\eta=0$ the probability flow, whose law averaged velocities sample too, and $\eta\to\infty$ gives the log pool); 1.5625 for the $W_2$ barycenter;
+2.125 for the linear pool.
+
+(b) Divergence from targets $N(0,s)$; there is no universal order. In the order member average, linear pool, $W_2$ barycenter, ODE, SDE, log pool:
+0.37689, 0.19576, 0.25062, 0.11218, 0.04414 and 0.00000 for $s=8/17$; 0.56250, 0.12557, 0.04314, 0.00000, 0.02528 and 0.18561 for $s=1$; 1.38093,
+0.11838, 0.02626, 0.18561, 0.40919 and 1.00404 for $s=17/8$."""
+
+
+def _caption(data: Data) -> Caption:
+    churned = [Number(rf"variance, $\eta={eta:g}$", data["churned"][_at(data["etas"], eta)], text) for eta, text in CHURNED.items()]
+    variances = [Number(f"variance, {rule}", data[f"variance_{rule}"].item(), text) for rule, text in VARIANCES.items()]
+    divergences = [Number(f"KL, {rule}, $s={s:.5g}$", data[f"kl_{rule}"][_at(data["targets"], s)], text) for s, row in DIVERGENCES.items() for rule, text in row.items()]
+    return Caption(TEXT, (*churned, *variances, *divergences))
+
+
+def _at(grid: np.ndarray, value: float) -> int:
+    """The index of the grid point nearest to `value`."""
+    return int(np.argmin(np.abs(grid - value)))
+
+
+FIGURE = Figure(
+    name="pool_chain",
+    title="The chain of pools, from the harmonic to the arithmetic mean",
+    inputs={
+        "variances": [0.25, 4.0],
+        "churns": [0.0, 0.5, 1.0, 2.0, 4.0],
+        "drawn_churn": 2.0,
+        "targets": [8 / 17, 1.0, 2.125],
+        "churn_points": 61,
+        "target_points": 121,
+    },
+    quick_inputs={"churn_points": 31, "target_points": 41},
+    compute=_compute,
+    draw=_draw,
+    caption=_caption,
+    alt="Two panels. Left: the variance of the law sampled from averaged scores falls with the churn from 1, the geometric mean, through 0.74 for the reverse SDE to 0.47, "
+    "the log pool; the W2 barycenter and the linear pool lie above at 1.56 and 2.1. Right: divergence of each pool from a centred Gaussian target against its variance; "
+    "each Gaussian pool touches zero at its own variance, and the curves cross, so that no pool is best for all targets.",
+    source="theorem on averaged scores and the chain of means, derived in ensembletheory.pooling; setting of C. Razafindralambo et al., "
+    '"When are two scores better than one?", TMLR 2026',
+    claims=("log-pool-kl", "linear-pool-kl", "mean-score-kl-average", "mean-score-beats-best", "barycenter-beats-average"),
+)
