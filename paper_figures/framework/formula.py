@@ -8,7 +8,8 @@ from matplotlib.textpath import TextPath
 
 __all__ = ["formula", "paragraphs", "prose"]
 
-_SPELLINGS = {r"\tfrac": r"\frac", r"\dfrac": r"\frac", r"\lVert": r"\|", r"\rVert": r"\|", r"\Vert": r"\|"}  # what mathtext does not know or sets too large
+# What mathtext does not know, or sets larger than a line of text.
+_SPELLINGS = {r"\tfrac": r"\frac", r"\dfrac": r"\frac", r"\le": r"\leq", r"\ge": r"\geq", r"\ne": r"\neq", r"\lVert": r"\|", r"\rVert": r"\|", r"\Vert": r"\|"}
 _COMMANDS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C"}
 _EM = 16.0
 
@@ -40,7 +41,8 @@ def paragraphs(text: str) -> str:
 
 
 def _respelled(latex: str) -> str:
-    return re.sub(r"\\[A-Za-z]+", lambda command: _SPELLINGS.get(command[0], command[0]), latex)
+    spelled = re.sub(r"\\[A-Za-z]+", lambda command: _SPELLINGS.get(command[0], command[0]), latex)
+    return re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", spelled)
 
 
 def _commands(outline: Path) -> str:
