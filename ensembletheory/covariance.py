@@ -210,7 +210,7 @@ def as_covariance(argument: str, value: Covariance | Numbers, dim: int) -> Covar
         return value
     array = as_floats(argument, value)
     if array.ndim == 0:
-        array = jnp.full((dim,), array)
+        array = jnp.broadcast_to(array, (dim,))
     if array.shape not in ((dim,), (dim, dim)):
         refuse(argument, f"shape {array.shape}", f"a scalar, ({dim},) or ({dim}, {dim})", "Give mean and covariance of the same dimension.")
     if array.ndim == 1:
@@ -241,10 +241,11 @@ def _refuse_negative(argument: str, variances: Float[Array, " d"]) -> Float[Arra
 def _refuse_asymmetric(argument: str, matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
     if not is_concrete(matrix):
         return symmetrised(matrix)
+    matrix = np.asarray(matrix)
     defect, scale = np.max(np.abs(matrix - matrix.T)), np.max(np.abs(matrix))
     if defect > 1e3 * np.finfo(matrix.dtype).eps * scale:
         refuse(argument, f"an asymmetry of {defect:.3g}", "a symmetric matrix", "Pass (S + S.T) / 2 if the asymmetry is rounding.")
     smallest = np.linalg.eigvalsh(matrix)[0]
     if smallest < -1e3 * np.finfo(matrix.dtype).eps * scale:
         refuse(argument, f"smallest eigenvalue {smallest:.6g}", "a positive semi-definite matrix", "Check the sign and order of its entries.")
-    return symmetrised(matrix)
+    return jnp.asarray((matrix + matrix.T) / 2)

@@ -17,6 +17,7 @@ from typing import Literal
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 __all__ = ["Estimate", "closed_form", "monte_carlo"]
@@ -63,7 +64,7 @@ class Estimate(eqx.Module):
 def closed_form(value: ArrayLike) -> Estimate:
     """An exact value."""
     value = jnp.asarray(value, dtype=jnp.result_type(float))
-    return Estimate(value, jnp.zeros_like(value), "closed_form")
+    return Estimate(value, jnp.asarray(np.zeros(value.shape, value.dtype)), "closed_form")
 
 
 def as_estimate(value: Estimate | ArrayLike) -> Estimate:

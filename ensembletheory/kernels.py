@@ -58,13 +58,10 @@ class AffineKernel(eqx.Module):
         """
         _require_input(self, law)
         if isinstance(law, GaussianMixture):
-            return eqx.tree_at(lambda mixture: mixture.components, law, jax.vmap(self._push)(law.components))
+            return _push_mixture(self, law)
         if isinstance(law, Gaussian):
-            return self._push(law)
+            return _push(self, law)
         raise TypeError(f"`law`: got {type(law).__name__}; expected Gaussian or GaussianMixture, which affine kernels keep. Sample it instead.")
-
-    def _push(self, law: Gaussian) -> Gaussian:
-        return Gaussian(self.A @ law.mean + self.b, law.covariance.congruence(self.A) + self.C)
 
     def after(self, first: "AffineKernel") -> "AffineKernel":
         """This kernel applied to the output of `first`.
@@ -74,7 +71,7 @@ class AffineKernel(eqx.Module):
         """
         if first.A.shape[0] != self.A.shape[1]:
             refuse("first", f"output dimension {first.A.shape[0]}", f"{self.A.shape[1]}", "a.after(b) applies b first.")
-        return AffineKernel(self.A @ first.A, self.A @ first.b + self.b, first.C.congruence(self.A) + self.C)
+        return _after(self, first)
 
     def invert(self, prior: Gaussian) -> "AffineKernel":
         """Bayes: the kernel y -> law of x given y, when x ~ prior.
@@ -83,16 +80,36 @@ class AffineKernel(eqx.Module):
             ValueError: if the prior's dimension is not the kernel's.
         """
         _require_input(self, prior)
-        P = prior.cov
-        G = solve_spd(symmetrised(self.A @ P @ self.A.T) + self.C.as_matrix(), self.A @ P).T
-        remainder = jnp.eye(prior.dim, dtype=P.dtype) - G @ self.A
-        C = Dense(symmetrised(remainder @ P @ remainder.T + G @ self.C.as_matrix() @ G.T))
-        return AffineKernel(G, prior.mean - G @ (self.A @ prior.mean + self.b), C)
+        return _invert(self, prior)
 
     @staticmethod
     def scaling(factor: Float[Array, ""], variance: Float[Array, ""], dim: int) -> "AffineKernel":
         """X -> N(factor x, variance I) on R^dim."""
         return AffineKernel(factor * jnp.eye(dim), jnp.zeros(dim), Diagonal(jnp.full((dim,), variance)))
+
+
+@eqx.filter_jit
+def _push(kernel: AffineKernel, law: Gaussian) -> Gaussian:
+    return Gaussian(kernel.A @ law.mean + kernel.b, law.covariance.congruence(kernel.A) + kernel.C)
+
+
+@eqx.filter_jit
+def _push_mixture(kernel: AffineKernel, law: GaussianMixture) -> GaussianMixture:
+    return eqx.tree_at(lambda mixture: mixture.components, law, jax.vmap(lambda component: _push(kernel, component))(law.components))
+
+
+@eqx.filter_jit
+def _after(second: AffineKernel, first: AffineKernel) -> AffineKernel:
+    return AffineKernel(second.A @ first.A, second.A @ first.b + second.b, first.C.congruence(second.A) + second.C)
+
+
+@eqx.filter_jit
+def _invert(kernel: AffineKernel, prior: Gaussian) -> AffineKernel:
+    A, C, P = kernel.A, kernel.C.as_matrix(), prior.cov
+    G = solve_spd(symmetrised(A @ P @ A.T) + C, A @ P).T
+    remainder = jnp.eye(prior.dim, dtype=P.dtype) - G @ A
+    posterior = Dense(symmetrised(remainder @ P @ remainder.T + G @ C @ G.T))
+    return AffineKernel(G, prior.mean - G @ (A @ prior.mean + kernel.b), posterior)
 
 
 def _require_input(kernel: AffineKernel, law: Law) -> None:

@@ -3,6 +3,7 @@ r"""The Fisher divergence E_p |grad log p - grad log q|^2 (no factor 1/2).
 For Gaussians, with B = S_q^{-1} - S_p^{-1}:  |B L_p|_F^2 + |S_q^{-1} (m_p - m_q)|^2. Other pairs: quadrature for d <= 2, else Monte Carlo.
 """
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -22,9 +23,14 @@ def fisher_divergence(p: Law, q: Law, key: PRNGKeyArray | None = None, samples: 
     """
     require_same_dim(p, q)
     if isinstance(p, Gaussian) and isinstance(q, Gaussian):
-        B = q.covariance.inverse().as_matrix() - p.covariance.inverse().as_matrix()
-        return closed_form(jnp.sum((B @ p.covariance.factor()) ** 2) + jnp.sum(q.covariance.solve(p.mean - q.mean) ** 2))
+        return closed_form(_gaussian_fisher(p, q))
     return expectation(p, _squared_score_gap, (p, q), key, samples, rtol)
+
+
+@eqx.filter_jit
+def _gaussian_fisher(p: Gaussian, q: Gaussian) -> Float[Array, ""]:
+    B = q.covariance.inverse().as_matrix() - p.covariance.inverse().as_matrix()
+    return jnp.sum((B @ p.covariance.factor()) ** 2) + jnp.sum(q.covariance.solve(p.mean - q.mean) ** 2)
 
 
 def _squared_score_gap(x: Float[Array, " d"], p: Law, q: Law) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -7,6 +7,7 @@ For Gaussians with Cholesky factors L_p, L_q, the matrix A = L_q^{-1} L_p is low
 a sum of non-negative terms, so that nothing cancels between near-equal Gaussians. Other pairs: quadrature for d <= 2, else Monte Carlo.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -39,6 +40,7 @@ def kl(p: Law, q: Law, key: PRNGKeyArray | None = None, samples: int | None = No
     return expectation(p, _log_ratio, (p, q), key, samples, rtol)
 
 
+@eqx.filter_jit
 def _gaussian_kl(p: Gaussian, q: Gaussian) -> Float[Array, ""]:
     z = q.covariance.whiten(p.mean - q.mean)
     if isinstance(p.covariance, Diagonal) and isinstance(q.covariance, Diagonal):

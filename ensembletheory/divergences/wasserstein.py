@@ -19,7 +19,7 @@ from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.laws import Gaussian, Law
 from ensembletheory.laws.expectation import breaks
 from ensembletheory.laws.law import require_same_dim
-from ensembletheory.laws.univariate import log_tails, quantile
+from ensembletheory.laws.univariate import quantile, smaller_tail
 from ensembletheory.linalg import solve_spd, sqrtm, symmetrised
 from ensembletheory.quadrature import integrate
 
@@ -35,7 +35,7 @@ def w2_squared(p: Law, q: Law, rtol: float | None = None) -> Estimate:
     """
     require_same_dim(p, q)
     if isinstance(p, Gaussian) and isinstance(q, Gaussian):
-        return closed_form(jnp.sum((p.mean - q.mean) ** 2) + _bures_squared(p.covariance, q.covariance))
+        return closed_form(_gaussian_w2_squared(p, q))
     if p.dim > 1:
         got = f"{type(p).__name__} and {type(q).__name__} in dimension {p.dim}"
         raise TypeError(f"`p`, `q`: got {got}; expected Gaussians, or laws in one dimension: W2 between mixtures has no exact form in several. Compare marginals.")
@@ -52,6 +52,11 @@ def w2(p: Law, q: Law, rtol: float | None = None) -> Estimate:
     squared = w2_squared(p, q, rtol)
     value = jnp.sqrt(jnp.maximum(squared.value, 0.0))
     return Estimate(value, value - jnp.sqrt(jnp.maximum(squared.value - squared.error, 0.0)), squared.kind)
+
+
+@eqx.filter_jit
+def _gaussian_w2_squared(p: Gaussian, q: Gaussian) -> Float[Array, ""]:
+    return jnp.sum((p.mean - q.mean) ** 2) + _bures_squared(p.covariance, q.covariance)
 
 
 def _bures_squared(S: Covariance, R: Covariance) -> Float[Array, ""]:
@@ -82,7 +87,7 @@ def _optimal_map(S: Float[Array, "d d"], R: Float[Array, "d d"]) -> Float[Array,
 
 
 def _squared_move(p: Law, q: Law, x: Float[Array, " 1"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    image = quantile(q, log_tails(p, x[0]))
+    image = quantile(q, *smaller_tail(p, x[0]))
     density = jnp.exp(p._log_prob(x))
     return density * (x[0] - image) ** 2, density * (x[0] ** 2 + image**2)
 
@@ -90,5 +95,5 @@ def _squared_move(p: Law, q: Law, x: Float[Array, " 1"]) -> tuple[Float[Array, "
 @eqx.filter_jit
 def _breaks_with_preimages(p: Law, q: Law) -> Float[Array, " n"]:
     (own,), (other,) = breaks(p, ()), breaks(q, ())
-    preimages = jax.vmap(lambda y: quantile(p, log_tails(q, y)))(other)
+    preimages = jax.vmap(lambda y: quantile(p, *smaller_tail(q, y)))(other)
     return jnp.sort(jnp.concatenate([own, jnp.clip(preimages, own[0], own[-1])]))

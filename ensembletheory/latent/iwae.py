@@ -8,6 +8,7 @@ With posterior N(m, S), encoder N(m + delta, D) at x, and w = p(x, z) / e(z | x)
 bound is (that - 1) / (2K) + o(1/K). For q = 2 and the best diagonal encoder, with posterior correlation r, it is finite if and only if |r| < 1/2.
 """
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -25,6 +26,7 @@ def _excess(model: Ppca, encoder: AffineKernel) -> Float[Array, "q q"]:
     return symmetrised(2 * encoder.C.as_matrix() - model.posterior.C.as_matrix())
 
 
+@eqx.filter_jit
 def iwae_threshold(model: Ppca, encoder: AffineKernel) -> Float[Array, ""]:
     """The smallest eigenvalue of S^{-1/2} (2D - S) S^{-1/2}: the weights have a second moment if and only if it is positive."""
     whitener = jnp.linalg.inv(jnp.linalg.cholesky(model.posterior.C.as_matrix()))
@@ -34,6 +36,11 @@ def iwae_threshold(model: Ppca, encoder: AffineKernel) -> Float[Array, ""]:
 def iwae_second_moment(model: Ppca, encoder: AffineKernel, x: Numbers) -> Float[Array, ""]:
     """E[(w / p(x))^2] at one point x (d,) under a linear-Gaussian encoder; infinite where 2D - S is not positive definite."""
     point = checked_point("x", x, model.dim)
+    return _second_moment(model, encoder, point)
+
+
+@eqx.filter_jit
+def _second_moment(model: Ppca, encoder: AffineKernel, point: Float[Array, " d"]) -> Float[Array, ""]:
     exact, excess = model.posterior, _excess(model, encoder)
     delta = (encoder.A - exact.A) @ point + encoder.b - exact.b
     log_moment = encoder.C.logdet() - 0.5 * (exact.C.logdet() + jnp.linalg.slogdet(excess)[1]) + delta @ jnp.linalg.solve(excess, delta)

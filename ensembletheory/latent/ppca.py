@@ -66,7 +66,7 @@ class Ppca(eqx.Module):
     @property
     def law(self) -> Gaussian:
         """The law N(mu, W W^T + s2 I) of x."""
-        return self.decoder._push(self.prior)
+        return _law(self)
 
     @property
     def M(self) -> Float[Array, "q q"]:
@@ -76,8 +76,7 @@ class Ppca(eqx.Module):
     @property
     def posterior(self) -> AffineKernel:
         """The exact encoder x -> z | x."""
-        V = solve_spd(self.M, self.loadings.T)
-        return AffineKernel(V, -V @ self.mean, self.noise_variance * symmetrised(solve_spd(self.M, jnp.eye(self.M.shape[0]))))
+        return _posterior(self)
 
     def log_prob(self, x: Numbers) -> Float[Array, "..."]:
         """Log-density of x (..., d) in nats."""
@@ -90,6 +89,17 @@ class Ppca(eqx.Module):
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         """`n` independent draws of x."""
         return self.law.sample(key, n)
+
+
+@eqx.filter_jit
+def _law(model: Ppca) -> Gaussian:
+    return Gaussian(model.mean, symmetrised(model.loadings @ model.loadings.T) + model.noise_variance * jnp.eye(model.dim))
+
+
+@eqx.filter_jit
+def _posterior(model: Ppca) -> AffineKernel:
+    V = solve_spd(model.M, model.loadings.T)
+    return AffineKernel(V, -V @ model.mean, model.noise_variance * symmetrised(solve_spd(model.M, jnp.eye(model.M.shape[0]))))
 
 
 def elbo(model: Ppca, encoder: AffineKernel, x: Numbers) -> Float[Array, "..."]:
@@ -123,6 +133,7 @@ def best_diagonal_encoder(model: Ppca) -> AffineKernel:
     return AffineKernel(exact.A, exact.b, Diagonal(model.noise_variance / jnp.diagonal(model.M)))
 
 
+@eqx.filter_jit
 def hadamard_gap(model: Ppca) -> Float[Array, ""]:
     """Log p(x) - ELBO(x) in nats at the best diagonal encoder, for every x: 1/2 (sum_j log M_jj - log det M)."""
     return 0.5 * (jnp.sum(jnp.log(jnp.diagonal(model.M))) - logdet(model.M))

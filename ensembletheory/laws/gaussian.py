@@ -6,6 +6,7 @@ Given x_B = v: x_A ~ N( m_A + S_AB S_BB^{-1} (v - m_B),  S_AA - S_AB S_BB^{-1} S
 
 from collections.abc import Sequence
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,8 +63,7 @@ class Gaussian(Law):
 
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         """`n` independent draws."""
-        z = jax.random.normal(key, (n, self.dim), self.mean.dtype)
-        return self.mean[None, :] + jax.vmap(self.covariance.unwhiten)(z)
+        return _drawn(self, key, n)
 
     def entropy(self, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
         """The differential entropy in nats, in closed form (`key` and `samples` are not used)."""
@@ -76,7 +76,7 @@ class Gaussian(Law):
     def marginal(self, dims: Sequence[int]) -> "Gaussian":
         """The law of the coordinates `dims`, in that order."""
         dims = checked_dims(dims, self.dim)
-        return Gaussian(self.mean[jnp.asarray(dims)], self.covariance.marginal(dims))
+        return _marginal(self, tuple(dims))
 
     def condition(self, dims: Sequence[int], values: Numbers) -> "Gaussian":
         """The law of the remaining coordinates, in order, given that the coordinates `dims` equal `values`.
@@ -88,22 +88,41 @@ class Gaussian(Law):
         rest = [i for i in range(self.dim) if i not in given]
         if not rest:
             refuse("dims", "all coordinates", "at least one left free", "Evaluate log_prob at the values instead.")
-        values = checked_point("values", values, len(given))
-        A, B = jnp.asarray(rest), jnp.asarray(given)
-        cross = self.cov[A[:, None], B[None, :]]
-        gain = solve_spd(self.cov[B[:, None], B[None, :]], cross.T).T
-        mean = self.mean[A] + gain @ (values - self.mean[B])
-        return Gaussian(mean, Dense(symmetrised(self.cov[A[:, None], A[None, :]] - gain @ cross.T)))
+        return _conditioned(self, tuple(rest), tuple(given), checked_point("values", values, len(given)))
 
     def push(self, A: Numbers, b: Numbers) -> "Gaussian":
         """N(A m + b, A S A^T), for A (k, d) of full row rank and b (k,)."""
         A, b = checked_affine(A, b, self.dim)
-        return Gaussian(A @ self.mean + b, self.covariance.congruence(A))
+        return _pushed(self, A, b)
+
+
+@eqx.filter_jit
+def _drawn(law: Gaussian, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+    z = jax.random.normal(key, (n, law.dim), law.mean.dtype)
+    return law.mean[None, :] + jax.vmap(law.covariance.unwhiten)(z)
+
+
+@eqx.filter_jit
+def _marginal(law: Gaussian, dims: tuple[int, ...]) -> Gaussian:
+    return Gaussian(law.mean[np.asarray(dims)], law.covariance.marginal(dims))
+
+
+@eqx.filter_jit
+def _conditioned(law: Gaussian, rest: tuple[int, ...], given: tuple[int, ...], values: Float[Array, " b"]) -> Gaussian:
+    A, B = np.asarray(rest), np.asarray(given)
+    cross = law.cov[A[:, None], B[None, :]]
+    gain = solve_spd(law.cov[B[:, None], B[None, :]], cross.T).T
+    return Gaussian(law.mean[A] + gain @ (values - law.mean[B]), Dense(symmetrised(law.cov[A[:, None], A[None, :]] - gain @ cross.T)))
+
+
+@eqx.filter_jit
+def _pushed(law: Gaussian, A: Float[Array, "k d"], b: Float[Array, " k"]) -> Gaussian:
+    return Gaussian(A @ law.mean + b, law.covariance.congruence(A))
 
 
 def standard_normal(dim: int) -> Gaussian:
     """N(0, I) on R^dim."""
-    return Gaussian(jnp.zeros(dim), 1.0)
+    return Gaussian(np.zeros(dim), 1.0)
 
 
 def checked_affine(A: Numbers, b: Numbers, dim: int) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:

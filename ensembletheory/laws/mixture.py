@@ -4,7 +4,7 @@ With responsibilities r_k(x) = w_k N(x; m_k, S_k) / p(x):  score(x) = -sum_k r_k
 Mean sum w_k m_k, covariance sum w_k (S_k + m_k m_k^T) - mean mean^T. Conditioning on x_B = v multiplies w_k by N(v; m_k,B, S_k,BB) and conditions each component.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ from ensembletheory.estimate import Estimate
 from ensembletheory.laws.expectation import expectation
 from ensembletheory.laws.gaussian import Gaussian, checked_affine
 from ensembletheory.laws.law import Law, checked_point
-from ensembletheory.laws.weights import checked_weights
+from ensembletheory.laws.weights import checked_weights, log_weighted_sum, relative_terms
 
 __all__ = ["GaussianMixture"]
 
@@ -67,35 +67,29 @@ class GaussianMixture(Law):
     @property
     def mean(self) -> Float[Array, " d"]:
         """The mean."""
-        return self.weights @ self.means
+        return _moments(self)[0]
 
     @property
     def cov(self) -> Float[Array, "d d"]:
         """The covariance matrix."""
-        centred = self.means - self.mean[None, :]
-        return jnp.einsum("k,kij->ij", self.weights, self.covs) + (self.weights[:, None] * centred).T @ centred
+        return _moments(self)[1]
 
     def _joint(self, x: Float[Array, " d"]) -> Float[Array, " K"]:
         return jax.vmap(lambda component: component._log_prob(x))(self.components)
 
     def _log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        return jax.nn.logsumexp(self._joint(x), b=self.weights)
+        return log_weighted_sum(self.weights, self._joint(x))
 
     def responsibilities(self, x: Float[Array, " d"]) -> Float[Array, " K"]:
         """The posterior probabilities r_k(x) of the components at one point."""
-        joint = self._joint(x)
-        return self.weights * jnp.exp(jnp.minimum(joint - jax.nn.logsumexp(joint, b=self.weights), 700.0))  # a component of weight 0 may be anywhere
+        return relative_terms(self.weights, self._joint(x))
 
     def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         return self.responsibilities(x) @ jax.vmap(lambda component: component._score(x))(self.components)
 
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         """`n` independent draws."""
-        key_label, key_noise = jax.random.split(key)
-        label = jax.random.choice(key_label, self.weights.shape[0], (n,), p=self.weights)
-        z = jax.random.normal(key_noise, (n, self.dim), self.means.dtype)
-        roots = jax.vmap(lambda c: jax.vmap(c.covariance.unwhiten, out_axes=1)(jnp.eye(self.dim, dtype=z.dtype)))(self.components)
-        return self.means[label] + jnp.einsum("nij,nj->ni", roots[label], z)
+        return _drawn(self, key, n)
 
     def entropy(self, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
         """The differential entropy in nats: quadrature for d <= 2, else Monte Carlo.
@@ -111,7 +105,7 @@ class GaussianMixture(Law):
 
     def marginal(self, dims: Sequence[int]) -> "GaussianMixture":
         """The law of the coordinates `dims`, in that order."""
-        return self._mapped(lambda component: component.marginal(dims))
+        return _mapped(self, Gaussian.marginal, dims)
 
     def condition(self, dims: Sequence[int], values: Numbers) -> "GaussianMixture":
         """The law of the remaining coordinates, in order, given that the coordinates `dims` equal `values`.
@@ -121,17 +115,40 @@ class GaussianMixture(Law):
         """
         given = self.marginal(dims)
         values = checked_point("values", values, given.dim)
-        remaining = self._mapped(lambda component: component.condition(dims, values))
-        return eqx.tree_at(lambda mixture: mixture.weights, remaining, given.responsibilities(values))
+        remaining = _mapped(self, Gaussian.condition, dims, values)
+        return eqx.tree_at(lambda mixture: mixture.weights, remaining, _responsibilities(given, values))
 
     def push(self, A: Numbers, b: Numbers) -> "GaussianMixture":
         """The law of A x + b, for A (k, d) of full row rank and b (k,)."""
         A, b = checked_affine(A, b, self.dim)
-        return self._mapped(lambda component: component.push(A, b))
+        return _mapped(self, Gaussian.push, A, b)
 
-    def _mapped(self, transform) -> "GaussianMixture":
-        """The mixture of the transformed components, with the same weights."""
-        return eqx.tree_at(lambda mixture: mixture.components, self, jax.vmap(transform)(self.components))
+
+@eqx.filter_jit
+def _mapped(mixture: GaussianMixture, method: Callable[..., Gaussian], *arguments) -> GaussianMixture:
+    """The mixture of the transformed components, with the same weights."""
+    return eqx.tree_at(lambda whole: whole.components, mixture, jax.vmap(lambda component: method(component, *arguments))(mixture.components))
+
+
+@eqx.filter_jit
+def _moments(mixture: GaussianMixture) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+    mean = mixture.weights @ mixture.means
+    centred = mixture.means - mean[None, :]
+    return mean, jnp.einsum("k,kij->ij", mixture.weights, mixture.covs) + (mixture.weights[:, None] * centred).T @ centred
+
+
+@eqx.filter_jit
+def _responsibilities(mixture: GaussianMixture, x: Float[Array, " d"]) -> Float[Array, " K"]:
+    return mixture.responsibilities(x)
+
+
+@eqx.filter_jit
+def _drawn(mixture: GaussianMixture, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+    key_label, key_noise = jax.random.split(key)
+    label = jax.random.choice(key_label, mixture.weights.shape[0], (n,), p=mixture.weights)
+    z = jax.random.normal(key_noise, (n, mixture.dim), mixture.means.dtype)
+    factors = jax.vmap(lambda component: component.covariance.factor())(mixture.components)
+    return mixture.means[label] + jnp.einsum("nij,nj->ni", factors[label], z)
 
 
 def _surprise(x: Float[Array, " d"], law: Law) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -1,12 +1,18 @@
-"""Weights on the simplex."""
+r"""Weights on the simplex, and the logarithm of a weighted sum of exponentials.
 
+log sum_k w_k exp(a_k) is differentiable in the weights also where one is zero: the derivative is exp(a_k) / sum, capped at exp(700) for a zero-weight term that dwarfs it.
+"""
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 
-__all__ = ["checked_weights"]
+__all__ = ["checked_weights", "log_weighted_sum", "relative_terms"]
+
+_LARGEST_EXPONENT = 700.0
 
 
 def checked_weights(weights: Numbers | None, K: int) -> Float[Array, " K"]:
@@ -25,3 +31,14 @@ def checked_weights(weights: Numbers | None, K: int) -> Float[Array, " K"]:
         if np.any(np.asarray(array) < 0) or abs(total - 1) > 8 * K * np.finfo(array.dtype).eps:
             refuse("weights", f"smallest {np.min(array):.6g}, sum {total:.17g}", "weights >= 0 that sum to 1", "Divide them by their sum.")
     return array
+
+
+def log_weighted_sum(weights: Float[Array, " K"], exponents: Float[Array, " K"]) -> Float[Array, ""]:
+    """Log sum_k w_k exp(a_k)."""
+    top = jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0, exponents, -jnp.inf)))
+    return top + jnp.log(weights @ jnp.exp(jnp.minimum(exponents - top, _LARGEST_EXPONENT)))
+
+
+def relative_terms(weights: Float[Array, " K"], exponents: Float[Array, " K"]) -> Float[Array, " K"]:
+    """w_k exp(a_k) / sum_j w_j exp(a_j)."""
+    return weights * jnp.exp(jnp.minimum(exponents - log_weighted_sum(weights, exponents), _LARGEST_EXPONENT))

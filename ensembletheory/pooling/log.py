@@ -6,7 +6,9 @@ KL(p || q) = sum_k w_k KL(p || q_k) - (-log Z) (Heskes 1998; Genest & Zidek 1986
 
 from collections.abc import Sequence
 
+import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from ensembletheory.covariance import Covariance
 from ensembletheory.divergences.kl import kl
@@ -26,6 +28,11 @@ def log_pool(members: Sequence[Member], weights: Numbers | None = None) -> Gauss
         TypeError: if a member is not Gaussian.
     """
     gaussians, weights = checked_gaussians(members, weights, "log pool")
+    return _precision_average(gaussians, weights)
+
+
+@eqx.filter_jit
+def _precision_average(gaussians: list[Gaussian], weights: Float[Array, " K"]) -> Gaussian:
     precisions = [member.covariance.inverse().scaled(weight) for weight, member in zip(weights, gaussians, strict=True)]
     shifts = [weight * member.covariance.solve(member.mean) for weight, member in zip(weights, gaussians, strict=True)]
     precision = _total(precisions)

@@ -1,0 +1,54 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ensembletheory.covariance import Dense, Diagonal, as_covariance
+from tests.helpers import spd
+
+DIAGONAL = Diagonal(jnp.asarray([0.5, 2.0, 3.0]))
+DENSE = Dense(jnp.asarray(spd(np.random.default_rng(0), 3)))
+
+
+@pytest.mark.parametrize("S", [DIAGONAL, DENSE], ids=["diagonal", "dense"])
+def test_every_operation_is_that_of_the_matrix(S):
+    matrix, x = np.asarray(S.as_matrix()), np.asarray([1.0, -2.0, 0.5])
+    A = np.random.default_rng(1).normal(size=(2, 3))
+    L = np.asarray(S.factor())
+    np.testing.assert_allclose(L @ L.T, matrix, atol=1e-13)
+    np.testing.assert_allclose(L @ np.asarray(S.whiten(jnp.asarray(x))), x, atol=1e-13)
+    np.testing.assert_allclose(S.unwhiten(jnp.asarray(x)), L @ x, atol=1e-13)
+    np.testing.assert_allclose(S.solve(jnp.asarray(x)), np.linalg.solve(matrix, x), atol=1e-13)
+    np.testing.assert_allclose(S.inverse().as_matrix(), np.linalg.inv(matrix), atol=1e-13)
+    np.testing.assert_allclose(S.root().as_matrix() @ S.root().as_matrix(), matrix, atol=1e-13)
+    np.testing.assert_allclose(S.logdet(), np.linalg.slogdet(matrix)[1], atol=1e-13)
+    np.testing.assert_allclose(S.trace(), np.trace(matrix))
+    np.testing.assert_allclose(S.scaled(jnp.asarray(2.5)).as_matrix(), 2.5 * matrix)
+    np.testing.assert_allclose(S.congruence(jnp.asarray(A)).as_matrix(), A @ matrix @ A.T, atol=1e-13)
+    np.testing.assert_allclose(S.marginal([2, 0]).as_matrix(), matrix[np.ix_([2, 0], [2, 0])])
+    for other in (DIAGONAL, DENSE):
+        np.testing.assert_allclose((S + other).as_matrix(), matrix + np.asarray(other.as_matrix()))
+
+
+def test_structure_is_kept():
+    assert isinstance(DIAGONAL + DIAGONAL, Diagonal)
+    assert isinstance(DIAGONAL.inverse(), Diagonal)
+    assert isinstance(as_covariance("cov", 2.0, 3), Diagonal)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([[1.0, 0.5], [0.4, 1.0]], "asymmetry of 0.1.*symmetric"),
+        ([[1.0, 2.0], [2.0, 1.0]], "smallest eigenvalue -1.*positive"),
+        ([-1.0, 1.0], "variance -1.*>= 0"),
+        (jnp.eye(3), r"shape \(3, 3\).*\(2, 2\)"),
+        ([[1.0, float("nan")], [float("nan"), 1.0]], "2 NaN or infinite of 4"),
+        (DENSE, "dimension 3.*dimension 2"),
+        ("no numbers", "expected numbers"),
+        ([[1.0], [2.0, 3.0]], "expected numbers in a regular array"),
+        ([1j, 2.0], "complex.*real numbers"),
+    ],
+)
+def test_bad_covariances_are_refused_with_a_reason(value, message):
+    with pytest.raises(ValueError, match=f"(?s)`cov`.*{message}"):
+        as_covariance("cov", value, 2)
