@@ -14,13 +14,15 @@ import numpy as np
 from ensembletheory import errors
 from ensembletheory.claims import stored
 from ensembletheory.claims.claim import Claim, Kind, uncertainty
-from ensembletheory.claims.evaluation import BLOCK, Evaluator
+from ensembletheory.claims.evaluation import Evaluator, stacked
 from ensembletheory.claims.registry import resolve
 from ensembletheory.estimate import Estimate
 from ensembletheory.precision import require_x64
 from ensembletheory.progress import progress
 
 __all__ = ["CheckResult", "check"]
+
+CHUNK = 1024  # instances between two signs of progress
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def _sampled(claim: Claim, samples: int, seed: int) -> CheckResult:
     evaluator = Evaluator(claim)
     instance, value, error = _least(evaluator, samples, seed)
     violated = bool(claim.violated(value, error))
-    tightness, loose = _tightness(claim)
+    tightness, loose = _tightness(evaluator)
     return CheckResult(
         id=claim.id,
         kind=claim.kind,
@@ -77,7 +79,7 @@ def _sampled(claim: Claim, samples: int, seed: int) -> CheckResult:
 def _least(evaluator: Evaluator, samples: int, seed: int) -> tuple[Mapping[str, np.ndarray], float, float]:
     """The instance with the least margin plus uncertainty among random ones, and these two numbers."""
     u = evaluator.draws(samples, seed)
-    blocks = [u[i : i + BLOCK] for i in range(0, samples, BLOCK)]
+    blocks = [u[i : i + CHUNK] for i in range(0, samples, CHUNK)]
     least = [_least_of(evaluator, block) for block in progress(blocks, f"check {evaluator.claim.id}", len(blocks))]
     return min(least, key=lambda found: found[1] + found[2])
 
@@ -89,11 +91,14 @@ def _least_of(evaluator: Evaluator, u: np.ndarray) -> tuple[Mapping[str, np.ndar
     return {name: part[best] for name, part in instances.items()}, float(values[best]), float(errors[best])
 
 
-def _tightness(claim: Claim) -> tuple[float | None, bool]:
+def _tightness(evaluator: Evaluator) -> tuple[float | None, bool]:
     """The largest |margin| on the equality family (None without one), and whether it is beyond error and rounding somewhere."""
-    estimates = [claim.margin(**instance) for instance in claim.equality()] if claim.equality else []
-    excess = [abs(float(e.value)) - float(uncertainty(e)) for e in estimates]
-    return max((abs(float(e.value)) for e in estimates), default=None), any(x > claim.rounding for x in excess)
+    claim = evaluator.claim
+    if claim.equality is None:
+        return None, False
+    family = [claim.domain.check(instance) for instance in claim.equality()]
+    values, uncertainties = evaluator(stacked(family))
+    return float(np.max(abs(values))), bool(np.any(abs(values) > uncertainties + claim.rounding))
 
 
 def _verdict(kind: Kind, violated: bool, loose: bool, tried: str) -> str:
@@ -105,9 +110,8 @@ def _verdict(kind: Kind, violated: bool, loose: bool, tried: str) -> str:
 
 
 def _still_refuted(claim: Claim) -> CheckResult:
-    path = stored.COUNTEREXAMPLES / f"{claim.id}.json"
     try:
-        instance = claim.domain.check(stored.read_instance(path))
+        instance = claim.domain.check(stored.read_instance(stored.counterexample_path(claim)))
     except ValueError as error:
         return _refutation(claim, False, f"no valid stored counter-example: {error}", None, {})
     estimate = claim.evaluate(instance)

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory import errors
 from ensembletheory.claims.parts import Part
 
-__all__ = ["Domain", "NoRational"]
+__all__ = ["LEAST", "Domain", "NoRational"]
 
+LEAST = 1e-12  # uniform draws stay above it, so that their logits are finite
 EDGE = 3.0  # about half of the random draws are spread by this factor, towards the boundary of the box, where extremes of margins often lie
 
 
@@ -49,14 +50,13 @@ class Domain:
         pieces = jnp.split(u, ends[:-1].tolist())
         return {name: part.point(piece) for (name, part), piece in zip(self.parts.items(), pieces, strict=True)}
 
-    def start(self, key: PRNGKeyArray) -> Float[Array, " n"]:
-        """Random coordinates: uniform on the boxes for every other draw, nearer to their boundary for the rest."""
-        spread, place = jax.random.split(key)
-        return jax.random.logistic(place, (self.size,)) * jnp.where(jax.random.bernoulli(spread), EDGE, 1.0)
+    def spread(self, uniform: Float[Array, " m"]) -> Float[Array, " n"]:
+        """Coordinates out of `size` + 1 numbers in (0, 1): uniform on the boxes if the first is below 1/2, else nearer to their boundary."""
+        return jax.scipy.special.logit(uniform[1:]) * jnp.where(uniform[0] < 0.5, 1.0, EDGE)
 
     def sample(self, key: PRNGKeyArray) -> dict[str, Float[Array, "..."]]:
         """A random instance."""
-        return self.instance(self.start(key))
+        return self.instance(self.spread(jax.random.uniform(key, (self.size + 1,), minval=LEAST)))
 
     def strategy(self) -> Any:
         """Hypothesis strategy of instances, as dictionaries of NumPy arrays.

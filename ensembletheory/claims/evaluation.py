@@ -1,6 +1,6 @@
 """Margins of many instances at once: compiled and batched where the margin can be traced, one by one where it cannot."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensembletheory.claims.claim import Claim, uncertainty
+from ensembletheory.claims.domain import LEAST
 
 __all__ = ["BLOCK", "Evaluator", "stacked"]
 
@@ -26,7 +27,7 @@ class Evaluator:
     def __init__(self, claim: Claim):
         self.claim = claim
         self.evaluations = 0
-        self._starts = jax.jit(jax.vmap(lambda i, seed: claim.domain.start(jax.random.fold_in(jax.random.key(seed), i)), in_axes=(0, None)))
+        self._spread = jax.jit(jax.vmap(claim.domain.spread))
         self._points = jax.jit(jax.vmap(claim.domain.instance))
         self._margins = jax.jit(jax.vmap(claim.traced))
         self.compiled = self._can_be_traced()
@@ -41,8 +42,9 @@ class Evaluator:
         return True
 
     def draws(self, n: int, seed: int) -> np.ndarray:
-        """Coordinates (n, size) of random instances; the first ones do not depend on how many are drawn."""
-        return _in_blocks(lambda block: self._starts(block, seed), np.arange(n))
+        """Coordinates (n, size) of random instances."""
+        uniform = np.random.default_rng(seed).uniform(LEAST, 1, (n, self.claim.domain.size + 1))  # compiling threefry takes longer than all the rest
+        return _in_blocks(self._spread, uniform)
 
     def instances(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """The instances with coordinates `u` (n, size)."""
@@ -66,9 +68,9 @@ class Evaluator:
         return np.array([float(e.value) for e in estimates]), np.array([float(uncertainty(e)) for e in estimates])
 
 
-def stacked(instances: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def stacked(instances: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """A list of instances as one stack."""
-    return {name: np.stack([instance[name] for instance in instances]) for name in instances[0]}
+    return {name: np.stack([np.asarray(instance[name]) for instance in instances]) for name in instances[0]}
 
 
 def _in_blocks(function: Callable[[Any], Any], stack: Any) -> Any:

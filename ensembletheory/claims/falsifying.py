@@ -20,7 +20,7 @@ from ensembletheory.claims.rationals import floats
 from ensembletheory.claims.registry import resolve
 from ensembletheory.claims.search import Search, search
 from ensembletheory.claims.shrinking import shrink
-from ensembletheory.claims.stored import as_text
+from ensembletheory.claims.stored import as_json, as_text
 from ensembletheory.files import write_whole
 from ensembletheory.precision import require_x64
 
@@ -63,7 +63,7 @@ class Falsification:
 
     def as_json(self) -> str:
         """The whole record, with the version that found it."""
-        return json.dumps({**asdict(self), "ensembletheory": version("ensembletheory")}, indent=2) + "\n"
+        return as_json({**asdict(self), "ensembletheory": version("ensembletheory")})
 
     def save(self, path: Path | str) -> Path:
         """Write the record whole."""

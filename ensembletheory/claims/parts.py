@@ -131,8 +131,11 @@ class Simplex(Part):
 
     def simpler(self, value: np.ndarray) -> Iterator[np.ndarray]:
         equal = np.full(self.shape, Fraction(1, self.shape[-1]), dtype=object)
-        if np.any(value != equal):
-            yield equal
+        if np.all(value == equal):
+            return
+        yield equal
+        highest = max(weight.denominator for weight in value.ravel())
+        yield from (apportion(floats(value), bound) for bound in range(1, min(highest, 11)))
 
 
 @dataclass(frozen=True)

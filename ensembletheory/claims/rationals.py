@@ -93,10 +93,12 @@ def _shares(weights: np.ndarray, bound: int) -> list[Fraction]:
 
 
 def _simpler_numbers(x: Fraction) -> list[Fraction]:
-    """0, 1, -1, and the whole numbers and half around x, those that are simpler than x."""
-    around = [Fraction(floor(x)), Fraction(ceil(x)), Fraction(round(2 * x), 2)]
+    """0, 1, -1, and the numbers near x of small denominator or numerator, those that are simpler than x."""
+    near = [x.limit_denominator(bound) for bound in range(1, 11)]
+    inverse = [1 / (1 / x).limit_denominator(bound) for bound in range(1, 11)] if 0 < abs(x) < 1 else []
+    around = [Fraction(floor(x)), Fraction(ceil(x)), *near, *inverse]
     return [q for q in dict.fromkeys([Fraction(0), Fraction(1), Fraction(-1), *around]) if _height(q) < _height(x)]
 
 
 def _height(q: Fraction) -> tuple[int, int, bool]:
-    return q.denominator, abs(q.numerator), q < 0
+    return max(q.denominator, abs(q.numerator)), q.denominator, q < 0

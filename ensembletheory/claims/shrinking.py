@@ -1,4 +1,4 @@
-"""A counter-example that fits on a line: small fractions first, then zeros and ones, while a fair part of the violation persists."""
+"""A counter-example that fits on a line: small fractions first, then zeros and ones, while enough of the violation persists."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from ensembletheory.claims.rationals import exact, floats
 __all__ = ["shrink"]
 
 BOUNDS = (*range(1, 13), *(2**k for k in range(4, 31)))
-KEEP = 0.01  # the part of the violation that must persist
+KEEP, ENOUGH = 1e-3, 0.1  # what must persist: this part of the violation, or this much of it, whichever is less
 PASSES = 100
 
 Fractions = dict[str, np.ndarray]
@@ -20,7 +20,7 @@ Fractions = dict[str, np.ndarray]
 
 def shrink(evaluator: Evaluator, instance: Mapping[str, np.ndarray], margin: float) -> Fractions:
     """The simplest instance of fractions found near `instance`, whose margin (its uncertainty added) violates the claim."""
-    most = min(KEEP * margin, -evaluator.claim.rounding)
+    most = min(max(KEEP * margin, -ENOUGH), -evaluator.claim.rounding)
     current = _first(evaluator, list(_snapped(evaluator, instance)), most) or {name: exact(value) for name, value in instance.items()}
     for _ in range(PASSES):
         simpler = _first(evaluator, list(_simpler(evaluator, current)), most)
