@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from zlib import crc32
 
+import jax
 import numpy as np
 from jaxtyping import Array
 from matplotlib.axes import Axes
@@ -27,14 +28,46 @@ LARGEST = int(SIMULATED[-1])
 THRESHOLD = 0.5  # between the two answers of a vote
 
 
-class Case(NamedTuple):
-    """Exact losses for all sizes; how members are drawn, with which parameters; the loss of an average, with which parameters."""
+class Simulation(NamedTuple):
+    """How members are drawn, with which parameters, and the loss of their average, with which parameters."""
 
-    exact: Array
     draw: Callable[..., np.ndarray]
     law: tuple[float, ...]
     loss: Callable[..., np.ndarray]
-    at: tuple[float, ...]
+    at: tuple[float, ...] = ()
+
+
+@jax.jit
+def _exact(bias, sd, correlation, welsch_biases, welsch_width, vote_means, vote_sd, accuracy, exponential_means, threshold) -> dict[str, Array]:
+    """The lines, in one compiled program."""
+    return {
+        "squared": squared_loss(SIZES, bias, sd, correlation),
+        "welsch falls": welsch_loss(SIZES, welsch_biases[0], sd, welsch_width),
+        "welsch turns": welsch_loss(SIZES, welsch_biases[1], sd, welsch_width),
+        "welsch rises": welsch_loss(SIZES, welsch_biases[2], sd, welsch_width),
+        "vote falls": gaussian_vote_error(SIZES, vote_means[0], vote_sd, THRESHOLD),
+        "vote rises": gaussian_vote_error(SIZES, vote_means[1], vote_sd, THRESHOLD),
+        "vote correlated": gaussian_vote_error(SIZES, vote_means[0], vote_sd, THRESHOLD, correlation),
+        "jury": majority_vote_error(SIZES, accuracy),
+        "tail falls": exponential_tail(SIZES, exponential_means[0], threshold),
+        "tail turns": exponential_tail(SIZES, exponential_means[1], threshold),
+    }
+
+
+def _simulations(bias, sd, correlation, welsch_biases, welsch_width, vote_means, vote_sd, accuracy, exponential_means, threshold) -> dict[str, Simulation]:
+    """The dots, by the name of their line."""
+    return {
+        "squared": Simulation(_gaussian, (bias, sd, correlation), _square),
+        "welsch falls": Simulation(_gaussian, (welsch_biases[0], sd, 0.0), _welsch, (welsch_width,)),
+        "welsch turns": Simulation(_gaussian, (welsch_biases[1], sd, 0.0), _welsch, (welsch_width,)),
+        "welsch rises": Simulation(_gaussian, (welsch_biases[2], sd, 0.0), _welsch, (welsch_width,)),
+        "vote falls": Simulation(_gaussian, (vote_means[0], vote_sd, 0.0), _below, (THRESHOLD,)),
+        "vote rises": Simulation(_gaussian, (vote_means[1], vote_sd, 0.0), _below, (THRESHOLD,)),
+        "vote correlated": Simulation(_gaussian, (vote_means[0], vote_sd, correlation), _below, (THRESHOLD,)),
+        "jury": Simulation(_voters, (accuracy,), _below, (THRESHOLD,)),
+        "tail falls": Simulation(_exponential, (exponential_means[0],), _below, (threshold,)),
+        "tail turns": Simulation(_exponential, (exponential_means[1],), _below, (threshold,)),
+    }
 
 
 def _gaussian(rng: np.random.Generator, ensembles: int, mean: float, sd: float, correlation: float) -> np.ndarray:
@@ -62,27 +95,7 @@ def _below(average: np.ndarray, threshold: float) -> np.ndarray:
     return (average < threshold) + 0.5 * (average == threshold)
 
 
-def _cases(bias, sd, correlation, welsch_biases, welsch_width, vote_means, vote_sd, accuracy, exponential_means, threshold) -> dict[str, Case]:
-    def welsch(delta):
-        return Case(welsch_loss(SIZES, delta, sd, welsch_width), _gaussian, (delta, sd, 0.0), _welsch, (welsch_width,))
-
-    def vote(mean, rho):
-        return Case(gaussian_vote_error(SIZES, mean, vote_sd, THRESHOLD, rho), _gaussian, (mean, vote_sd, rho), _below, (THRESHOLD,))
-
-    def tail(mean):
-        return Case(exponential_tail(SIZES, mean, threshold), _exponential, (mean,), _below, (threshold,))
-
-    return {
-        "squared": Case(squared_loss(SIZES, bias, sd, correlation), _gaussian, (bias, sd, correlation), _square, ()),
-        **{f"welsch {name}": welsch(delta) for name, delta in zip(("falls", "turns", "rises"), welsch_biases, strict=True)},
-        **{f"vote {name}": vote(mean, 0.0) for name, mean in zip(("falls", "rises"), vote_means, strict=True)},
-        "vote correlated": vote(vote_means[0], correlation),
-        "jury": Case(majority_vote_error(SIZES, accuracy), _voters, (accuracy,), _below, (THRESHOLD,)),
-        **{f"tail {name}": tail(mean) for name, mean in zip(("falls", "turns"), exponential_means, strict=True)},
-    }
-
-
-def _simulated(rng: np.random.Generator, ensembles: int, case: Case) -> tuple[np.ndarray, np.ndarray]:
+def _simulated(rng: np.random.Generator, ensembles: int, case: Simulation) -> tuple[np.ndarray, np.ndarray]:
     """Mean loss and its standard error at the simulated sizes."""
     averages = np.cumsum(case.draw(rng, ensembles, *case.law), axis=1)[:, SIMULATED - 1] / SIMULATED
     losses = case.loss(averages, *case.at)
@@ -90,10 +103,10 @@ def _simulated(rng: np.random.Generator, ensembles: int, case: Case) -> tuple[np
 
 
 def _compute(seed: int, ensembles: int, **parameters) -> Data:
-    data = {"sizes": SIZES, "simulated": SIMULATED, "ensembles": np.asarray(ensembles)}
-    for name, case in _cases(**parameters).items():
-        mean, error = _simulated(np.random.default_rng([seed, crc32(name.encode())]), ensembles, case)
-        data |= {name: np.asarray(case.exact), f"{name}, simulated": mean, f"{name}, standard error": error}
+    data = {"sizes": SIZES, "simulated": SIMULATED, "ensembles": ensembles} | _exact(**parameters)
+    for name, simulation in _simulations(**parameters).items():
+        rng = np.random.default_rng([seed, crc32(name.encode())])
+        data[f"{name}, simulated"], data[f"{name}, standard error"] = _simulated(rng, ensembles, simulation)
     return data
 
 

@@ -9,6 +9,7 @@ depends on the target: each Gaussian pool is exact for the target of its own var
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 
@@ -22,32 +23,41 @@ RULES = ("log", "churn", "mean_score_sde", "mean_score_ode", "barycenter", "line
 
 
 def _compute(variances: list[float], churns: list[float], drawn_churn: float, targets: list[float], churn_points: int, target_points: int) -> Data:
-    members = [et.Gaussian([0.0], [variance]) for variance in variances]
-    vp, horizon = et.processes.VariancePreserving(), jnp.inf
     shares = np.union1d(np.linspace(0.0, 1.0, churn_points), np.asarray(churns) / (1 + np.asarray(churns)))[:-1]  # eta / (1 + eta); 1 is the log pool
-    etas = shares / (1 - shares)
-    churned = jax.vmap(lambda eta: et.mean_score_law(members, vp, churn=eta, horizon=horizon).cov[0, 0])(jnp.asarray(etas))
-    laws = {
-        "log": et.log_pool(members),
-        "churn": et.mean_score_law(members, vp, churn=drawn_churn, horizon=horizon),
-        "mean_score_sde": et.mean_score_law(members, vp, "sde", horizon=horizon),
-        "mean_score_ode": et.mean_score_law(members, vp, "ode", horizon=horizon),
-        "velocity": et.mean_velocity_law(members, et.processes.LinearInterpolant()),
-        "barycenter": et.w2_barycenter(members),
-        "linear": et.linear_pool(members),
-    }
-    s = np.union1d(np.geomspace(0.15, 6.0, target_points), targets)
-    kls = {f"kl_{rule}": _gaussian_kls(s, law.cov[0, 0]) for rule, law in laws.items() if rule != "linear"}
-    kls["kl_linear"] = np.array([float(et.kl(et.Gaussian([0.0], [target]), laws["linear"])) for target in s])
-    kls["kl_average"] = np.mean([_gaussian_kls(s, member.cov[0, 0]) for member in members], axis=0)
-    levels = {f"variance_{rule}": np.asarray(law.cov[0, 0]) for rule, law in laws.items()}
-    return {"etas": etas, "churned": np.asarray(churned), "drawn_churn": np.asarray(drawn_churn), "targets": s, **levels, **kls}
+    etas, s = shares / (1 - shares), np.union1d(np.geomspace(0.15, 6.0, target_points), targets)
+    mixture = et.linear_pool(_members(variances))
+    mixture_kls = [float(et.kl(et.Gaussian([0.0], [target]), mixture)) for target in s]
+    return {"etas": etas, "targets": s, "drawn_churn": drawn_churn, "kl_linear": mixture_kls} | _gaussian_results(variances, drawn_churn, etas, s)
+
+
+def _members(variances: list[float]) -> list[et.Gaussian]:
+    return [et.Gaussian([0.0], jnp.asarray([variance])) for variance in variances]
 
 
 @jax.jit
-def _gaussian_kls(targets, variance):
-    """KL(N(0, s) || N(0, variance)) for each target variance s."""
-    return jax.vmap(lambda s: et.kl(et.Gaussian([0.0], s[None]), et.Gaussian([0.0], variance[None])).value)(targets)
+def _gaussian_results(variances: list[float], drawn_churn: float, etas: Float[Array, " n"], targets: Float[Array, " m"]) -> dict[str, Array]:
+    """Variances of all pools, and divergences from N(0, s) of those that are Gaussian: one compiled program of the public functions."""
+    members, vp = _members(variances), et.processes.VariancePreserving()
+
+    def churned(eta):
+        return et.mean_score_law(members, vp, churn=eta, horizon=jnp.inf)
+
+    pools = {
+        "log": et.log_pool(members),
+        "churn": churned(drawn_churn),
+        "mean_score_sde": et.mean_score_law(members, vp, "sde", horizon=jnp.inf),
+        "mean_score_ode": et.mean_score_law(members, vp, "ode", horizon=jnp.inf),
+        "velocity": et.mean_velocity_law(members, et.processes.LinearInterpolant()),
+        "barycenter": et.w2_barycenter(members),
+    }
+    levels = {f"variance_{rule}": law.cov[0, 0] for rule, law in (pools | {"linear": et.linear_pool(members)}).items()}
+    kls = {f"kl_{rule}": _kls(targets, law) for rule, law in pools.items()}
+    average = jnp.mean(jnp.stack([_kls(targets, member) for member in members]), axis=0)
+    return levels | kls | {"kl_average": average, "churned": jax.vmap(lambda eta: churned(eta).cov[0, 0])(etas)}
+
+
+def _kls(targets: Float[Array, " m"], law: et.Gaussian) -> Float[Array, " m"]:
+    return jax.vmap(lambda s: et.kl(et.Gaussian([0.0], s[None]), law).value)(targets)
 
 
 def _draw(data: Data) -> Picture:

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure as Picture
 
 from ensembletheory.errors import refuse
@@ -30,7 +29,7 @@ __all__ = ["Caption", "Data", "Figure", "Number", "literals", "nearest"]
 
 STANDARD_ERRORS = 5.0
 
-Data = dict[str, np.ndarray]
+Data = dict[str, Any]  # arrays by name; what `compute` returns is made NumPy before it is drawn or quoted
 
 
 @dataclass(frozen=True)
