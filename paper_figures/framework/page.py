@@ -28,7 +28,7 @@ def claims_table(quick: bool) -> list[Record]:
 
 def write_page(out: Path) -> Path:
     """Write `out/index.html` from the figures and claims whose records stand in `out`."""
-    records = [record for path in sorted(out.glob("*.json")) if path.name != CLAIMS_FILE and (record := read_record(path))]
+    records = [record for path in sorted(out.glob("*.json")) if (record := read_record(path))]
     table = json.loads((out / CLAIMS_FILE).read_text()) if (out / CLAIMS_FILE).is_file() else []
     checked = {row["id"] for row in table}
     body = [_head(records, table), *(_figure(record, out, checked) for record in records), _claims(table), _provenance(records)]

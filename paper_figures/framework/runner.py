@@ -56,8 +56,12 @@ def intact_record(figure: Figure, out: Path, quick: bool) -> Record | None:
 
 
 def read_record(path: Path) -> Record | None:
-    """The provenance at `path`, None if there is none."""
-    return json.loads(path.read_text()) if path.is_file() else None
+    """The provenance at `path`; None if there is no file, or it is damaged or something else."""
+    try:
+        record = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return record if isinstance(record, dict) and "inputs_hash" in record else None
 
 
 def _about(figure: Figure, quick: bool) -> Record:

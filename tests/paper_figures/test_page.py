@@ -48,6 +48,7 @@ def written(out, claims=(), **changes):
         "caption": "It is 0.50 at $\\frac{1}{2}$.\n\nA second < paragraph.",
         "numbers": [number],
         "inputs": {"level": 1.0},
+        "inputs_hash": "0123",
         "environment": environment(),
         "wall_time_s": 1.0,
         "files": {},
@@ -73,6 +74,13 @@ def test_the_page_refers_to_nothing_outside_itself(tmp_path):
         assert target.startswith("data:") or target.removeprefix("#") in ids, target
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.elements}
     assert not re.search(r"url\(|@import", text)
+
+
+def test_other_files_in_the_folder_do_not_disturb(tmp_path):
+    before = written(tmp_path)
+    (tmp_path / "notes.json").write_text('{"some": "thing"}')
+    (tmp_path / "cut.json").write_text('{"name": "cu')
+    assert write_page(tmp_path).read_text() == before
 
 
 def test_links_to_claims_that_were_not_checked_are_plain_text(tmp_path):
