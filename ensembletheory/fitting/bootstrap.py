@@ -62,7 +62,7 @@ def bootstrap_mixtures(
     for weights in np.asarray(counts):
         refuse_too_few(table, weights, K, "distinct rows of a resample")
     keys = jax.random.split(key_fits, members)
-    ends = _fit_mixtures(keys, counts, table.rows(location, scale), K, starts, jnp.asarray(ridge), jnp.asarray(tolerance), max_iterations)
+    ends = _fit_mixtures(keys, counts, table.rows(location, scale), K, starts, jnp.asarray(ridge), jnp.asarray(tolerance), jnp.asarray(max_iterations))
     report(ends, f"mixtures of {K} components", "Raise `ridge`, which keeps the covariances away from singular ones.")
     return [as_law(_member(ends.parameters, m), location, scale) for m in range(members)]
 
@@ -88,7 +88,7 @@ def bootstrap_ppcas(key: PRNGKeyArray, X: Numbers, q: int, members: int, *, tole
     q, members, max_iterations = checked_rank(q, table), at_least("members", members, 1), at_least("max_iterations", max_iterations, 1)
     location, scale = table.location(), common_scale(table)
     counts = _checked_counts(key, table, members)
-    ends = _fit_ppcas(counts, table.rows(location, scale), q, jnp.asarray(checked_tolerance(tolerance)), max_iterations)
+    ends = _fit_ppcas(counts, table.rows(location, scale), q, jnp.asarray(checked_tolerance(tolerance)), jnp.asarray(max_iterations))
     refuse_unbounded(ends.parameters, q)
     report(ends, f"PPCAs of {q} latent dimensions", "Fit fewer latent dimensions, or more rows.")
     return [as_ppca(_member(ends.parameters, m), location, scale) for m in range(members)]
@@ -104,7 +104,7 @@ def bootstrap_counts(key: PRNGKeyArray, n: int, members: int) -> Float[Array, "m
 
 
 @eqx.filter_jit
-def _fit_mixtures(keys, counts, rows: Rows, K: int, starts: int, ridge, tolerance, max_iterations: int):
+def _fit_mixtures(keys, counts, rows: Rows, K: int, starts: int, ridge, tolerance, max_iterations):
     def one(member):
         key, weights = member
         return mixture_em.fit(key, Rows(rows.values, rows.observed, weights), K, starts, ridge, tolerance, max_iterations)
@@ -113,7 +113,7 @@ def _fit_mixtures(keys, counts, rows: Rows, K: int, starts: int, ridge, toleranc
 
 
 @eqx.filter_jit
-def _fit_ppcas(counts, rows: Rows, q: int, tolerance, max_iterations: int):
+def _fit_ppcas(counts, rows: Rows, q: int, tolerance, max_iterations):
     return jax.lax.map(lambda weights: ppca_em.fit(Rows(rows.values, rows.observed, weights), q, tolerance, max_iterations), counts)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from typing import Any
 
 from ensembletheory.errors import refuse
 from ensembletheory.fitting.em import default_tolerance
@@ -9,7 +10,7 @@ from ensembletheory.fitting.em import default_tolerance
 __all__ = ["at_least", "checked_ridge", "checked_tolerance"]
 
 
-def at_least(argument: str, value: int, least: int) -> int:
+def at_least(argument: str, value: Any, least: int) -> int:
     """`value` as a whole number of at least `least`.
 
     Raises:

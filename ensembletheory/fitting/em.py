@@ -43,7 +43,7 @@ class Climb(eqx.Module):
     converged: Bool[Array, "..."]
 
 
-def climb(step: Step, start: Any, tolerance: Float[Array, ""], max_iterations: int | Int[Array, ""]) -> Climb:
+def climb(step: Step, start: Any, tolerance: Float[Array, ""], max_iterations: Int[Array, ""]) -> Climb:
     """Repeat `step` from `start` until a step gains at most `tolerance` (1 + |objective|), at most `max_iterations` times; jit, vmap."""
 
     def unfinished(state: Climb):

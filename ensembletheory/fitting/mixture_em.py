@@ -32,7 +32,7 @@ from ensembletheory.fitting.rows import Rows, blocks
 from ensembletheory.fitting.seeding import settled_centres, spread_centres, within_covariance
 from ensembletheory.linalg import cholesky, solve_lower
 
-__all__ = ["MixtureParameters", "ascend", "fit", "start", "step"]
+__all__ = ["MixtureParameters", "ascend", "block_size", "fit", "start", "step"]
 
 _CACHE = 2**16  # numbers a block's largest array may hold: half a megabyte in 64 bits
 _TRIAL_STEPS = 10  # EM steps every start gets before the best goes on (Biernacki, Celeux & Govaert 2003)
@@ -55,9 +55,9 @@ class Moments(eqx.Module):
     scatters: Float[Array, "... K d d"]
 
 
-def fit(key: PRNGKeyArray, rows: Rows, K: int, starts: int, ridge: Float[Array, ""], tolerance: Float[Array, ""], max_iterations: int) -> Climb:
+def fit(key: PRNGKeyArray, rows: Rows, K: int, starts: int, ridge: Float[Array, ""], tolerance: Float[Array, ""], max_iterations: Int[Array, ""]) -> Climb:
     """The best of `starts` short climbs, continued until it converges."""
-    cut = blocks(rows, _block_size(rows, K))
+    cut = blocks(rows, block_size(rows, K))
     begun = jax.vmap(lambda key: start(key, rows, K, ridge))(jax.random.split(key, starts))
 
     def stage(best: Climb, index: Array):
@@ -80,7 +80,7 @@ def start(key: PRNGKeyArray, rows: Rows, K: int, ridge: Float[Array, ""]) -> Mix
     return MixtureParameters(jnp.full((K,), 1 / K), centres, jnp.broadcast_to(cov, (K, d, d)))
 
 
-def ascend(begin: MixtureParameters, cut: Rows, ridge: Float[Array, ""], tolerance: Float[Array, ""], max_iterations: int | Int[Array, ""]) -> Climb:
+def ascend(begin: MixtureParameters, cut: Rows, ridge: Float[Array, ""], tolerance: Float[Array, ""], max_iterations: Int[Array, ""]) -> Climb:
     """EM from `begin` on rows cut into blocks."""
     return climb(lambda parameters: step(parameters, cut, ridge), begin, tolerance, max_iterations)
 
@@ -165,7 +165,8 @@ def _positive(mass: Float[Array, " K"]) -> Float[Array, " K"]:
     return jnp.maximum(mass, jnp.finfo(mass.dtype).tiny)
 
 
-def _block_size(rows: Rows, K: int) -> int:
+def block_size(rows: Rows, K: int) -> int:
+    """How many rows a block holds."""
     n, d = rows.values.shape
     numbers_a_row = K * d if rows.observed is None else K * d * (d + 1)
     return min(n, max(16, _CACHE // numbers_a_row))

@@ -57,7 +57,7 @@ def fit_mixture(
     ridge, tolerance = checked_ridge(ridge), checked_tolerance(tolerance)
     location, scale = table.location(), checked_scale(table)
     refuse_too_few(table, table.weights, K)
-    end = _fit(key, table.rows(location, scale), K, starts, jnp.asarray(ridge), jnp.asarray(tolerance), max_iterations)
+    end = _fit(key, table.rows(location, scale), K, starts, jnp.asarray(ridge), jnp.asarray(tolerance), jnp.asarray(max_iterations))
     report(end, f"a mixture of {K} components", "Raise `ridge`, which keeps the covariances away from singular ones.")
     return as_law(end.parameters, location, scale)
 

@@ -23,7 +23,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ensembletheory.fitting.em import Climb, climb
 from ensembletheory.fitting.rows import Rows
@@ -40,7 +40,7 @@ class PpcaParameters(eqx.Module):
     noise_variance: Float[Array, "..."]
 
 
-def fit(rows: Rows, q: int, tolerance: Float[Array, ""], max_iterations: int) -> Climb:
+def fit(rows: Rows, q: int, tolerance: Float[Array, ""], max_iterations: Int[Array, ""]) -> Climb:
     """The maximum likelihood fit: closed form (no iteration) for complete rows, else EM."""
     if rows.observed is not None:
         return ascend(start(rows, q), rows, tolerance, max_iterations)
@@ -67,7 +67,7 @@ def start(rows: Rows, q: int) -> PpcaParameters:
     return PpcaParameters(filled.loadings, filled.mean, jnp.maximum(filled.noise_variance, least))
 
 
-def ascend(begin: PpcaParameters, rows: Rows, tolerance: Float[Array, ""], max_iterations: int) -> Climb:
+def ascend(begin: PpcaParameters, rows: Rows, tolerance: Float[Array, ""], max_iterations: Int[Array, ""]) -> Climb:
     """EM from `begin`."""
     return climb(lambda parameters: step(parameters, rows), begin, tolerance, max_iterations)
 

@@ -41,7 +41,7 @@ def fit_ppca(X: Numbers, q: int, *, weights: Numbers | None = None, tolerance: f
     table = read_table(X, weights)
     q, max_iterations, tolerance = checked_rank(q, table), at_least("max_iterations", max_iterations, 1), checked_tolerance(tolerance)
     location, scale = table.location(), common_scale(table)
-    end = _fit(table.rows(location, scale), q, jnp.asarray(tolerance), max_iterations)
+    end = _fit(table.rows(location, scale), q, jnp.asarray(tolerance), jnp.asarray(max_iterations))
     refuse_unbounded(end.parameters, q)
     report(end, f"a PPCA of {q} latent dimensions", "Fit fewer latent dimensions, or more rows.")
     return as_ppca(end.parameters, location, scale)
