@@ -125,6 +125,19 @@ def counted(monkeypatch):
     return replace(TOY, compute=compute), calls
 
 
+def test_a_figure_that_failed_is_tried_again(tmp_path):
+    tries = []
+
+    def sometimes(level, points, seed):
+        tries.append(seed)
+        if len(tries) == 1:
+            raise OSError("busy")
+        return _compute(level, points, seed)
+
+    toy = replace(TOY, compute=sometimes)
+    assert [run(toy, tmp_path), run(toy, tmp_path)] == [1, 0]
+
+
 def test_a_figure_is_kept_while_nothing_has_changed(tmp_path, counted, capsys):
     toy, calls = counted
     run(toy, tmp_path)
