@@ -145,7 +145,7 @@ FIGURE = Figure(
     alt="Two panels. Left: the variance of the law sampled from averaged scores falls with the churn from 1, the geometric mean, through 0.74 for the reverse SDE to 0.47, "
     "the log pool; the W2 barycenter and the linear pool lie above at 1.56 and 2.1. Right: divergence of each pool from a centred Gaussian target against its variance; "
     "each Gaussian pool touches zero at its own variance, and the curves cross, so that no pool is best for all targets.",
-    source="theorem on averaged scores and the chain of means, derived in ensembletheory.pooling; setting of C. Razafindralambo et al., "
+    source="theorem on averaged scores and the chain of means, derived in ensembletheory.pooling; setting of Razafindralambo et al., "
     '"When are two scores better than one?", TMLR 2026',
     claims=("log-pool-kl", "linear-pool-kl", "mean-score-kl-average", "mean-score-beats-best", "barycenter-beats-average"),
 )

@@ -138,14 +138,10 @@ def test_members_without_a_closed_form_are_refused_by_name(rule):
         rule([HALF_TWO[0], et.linear_pool(HALF_TWO)])
 
 
-def test_barycenter_of_hopeless_covariances_is_refused_not_returned():
+def test_a_barycenter_that_has_not_converged_is_refused_not_returned():
     narrow = [et.Gaussian([0.0, 0.0], np.diag([1e-13, 1.0])), et.Gaussian([0.0, 0.0], [[1.0, 1 - 1e-13], [1 - 1e-13, 1.0]])]
-    try:
-        barycenter = et.w2_barycenter(narrow)
-    except ValueError as error:
-        assert "fixed-point residual" in str(error)
-    else:
-        assert np.all(np.isfinite(barycenter.cov))
+    with pytest.raises(ValueError, match="fixed-point residual"):
+        et.w2_barycenter(narrow)
 
 
 def test_pools_differentiate_and_batch():

@@ -1,0 +1,8 @@
+"""Run every benchmark in turn."""
+
+import subprocess
+import sys
+
+for name in ("bench_laws", "bench_gaussians", "bench_em"):
+    print(f"\n{name}", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
