@@ -1,0 +1,18 @@
+"""Neural ensembles: fields and laws trained from the same process objects that the exact answers use. Needs the extra `neural` (optax)."""
+
+from ensembletheory.neural.gains import flow_log_prob as flow_log_prob
+from ensembletheory.neural.gains import sampled_gain as sampled_gain
+from ensembletheory.neural.gains import stacked_flow_log_prob as stacked_flow_log_prob
+from ensembletheory.neural.score_matching import ScoreMatching as ScoreMatching
+from ensembletheory.neural.score_matching import denoising_loss as denoising_loss
+from ensembletheory.neural.score_matching import error_products as error_products
+from ensembletheory.neural.score_matching import floor as floor
+from ensembletheory.neural.score_matching import score_error as score_error
+from ensembletheory.neural.score_network import ScoreNetwork as ScoreNetwork
+from ensembletheory.neural.stacks import StackedMean as StackedMean
+from ensembletheory.neural.stacks import member as member
+from ensembletheory.neural.stacks import stack as stack
+from ensembletheory.neural.training import Recipe as Recipe
+from ensembletheory.neural.training import Trained as Trained
+from ensembletheory.neural.training import train as train
+from ensembletheory.neural.training import train_ensemble as train_ensemble

@@ -1,0 +1,80 @@
+r"""Stacks: K models of one structure as one model whose arrays have a leading axis K.
+
+The averaged field of a stack with weights w on the simplex,
+
+    s_bar(t, x) = sum_k w_k s_k(t, x),
+
+is a `Field` like any other, so it goes through the same samplers as an exact score. For any vector s* (Krogh & Vedelsby 1995, pointwise and hence in the mean)
+
+    |s_bar - s*|^2 = sum_k w_k |s_k - s*|^2 - sum_k w_k |s_k - s_bar|^2.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ensembletheory.errors import Numbers, refuse
+from ensembletheory.fields import Field
+from ensembletheory.laws.weights import checked_weights
+
+__all__ = ["StackedMean", "count", "member", "member_values", "stack"]
+
+
+def stack(models: Sequence[Any]) -> Any:
+    """The stack of `models`.
+
+    Raises:
+        ValueError: if there is none, or they differ in structure or in the shape of an array.
+    """
+    if not models:
+        refuse("models", "none", "at least one", "Pass a list of models.")
+    dynamic, static = zip(*[eqx.partition(model, eqx.is_array) for model in models], strict=True)
+    shapes = [jax.tree.map(lambda array: (array.shape, array.dtype), part) for part in dynamic]
+    for k in range(1, len(models)):
+        if jax.tree.structure(dynamic[k]) != jax.tree.structure(dynamic[0]) or shapes[k] != shapes[0] or not eqx.tree_equal(static[k], static[0]):
+            refuse(f"models[{k}]", "a structure or shapes other than those of models[0]", "models that differ in the values of arrays only", "Build all by one function.")
+    return eqx.combine(jax.tree.map(lambda *arrays: jnp.stack(arrays), *dynamic), static[0])
+
+
+def count(stacked: Any) -> int:
+    """The number K of members."""
+    return jax.tree.leaves(eqx.filter(stacked, eqx.is_array))[0].shape[0]
+
+
+def member(stacked: Any, k: int) -> Any:
+    """Member k of a stack."""
+    if not -count(stacked) <= k < count(stacked):
+        refuse("k", f"{k}", f"a member of 0 ... {count(stacked) - 1}", "Members count from 0.")
+    dynamic, static = eqx.partition(stacked, eqx.is_array)
+    return eqx.combine(jax.tree.map(lambda array: array[k], dynamic), static)
+
+
+class StackedMean(Field):
+    """The weighted average of the members of a stack of fields.
+
+    Args:
+        fields: a stack of K fields.
+        weights: (K,) on the simplex; default 1/K each.
+
+    Raises:
+        ValueError: if the weights are off the simplex.
+    """
+
+    fields: Any
+    weights: Float[Array, " K"]
+
+    def __init__(self, fields: Any, weights: Numbers | None = None):
+        self.fields, self.weights = fields, checked_weights(weights, count(fields))
+
+    def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The average at time t and one point x."""
+        return self.weights @ member_values(self.fields, t, x)
+
+
+def member_values(fields: Any, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, "K d"]:
+    """The vectors of all members of a stack of fields at time t and one point x."""
+    return eqx.filter_vmap(lambda field: field(t, x))(fields)
