@@ -17,6 +17,7 @@ from paper_figures.framework.runner import FAILED, GREEN, Record, read_record
 __all__ = ["claims_table", "write_page"]
 
 CLAIMS_FILE = "claims.json"
+STANDING = {"theorem": "holds", "conjecture": "open", "refuted": "stays refuted"}
 TYPES = {".png": "image/png", ".pdf": "application/pdf"}
 
 
@@ -65,7 +66,7 @@ def _document(style: str, body: str) -> str:
 
 def _head(records: list[Record], table: list[Record]) -> str:
     green = sum(record["verdict"] == GREEN for record in records)
-    claims_stand = f"{sum(row['holds'] for row in table)} of {len(table)} claims stand as stated" if table else "the claims were not checked"
+    claims_stand = f"{sum(row['holds'] for row in table)} of {len(table)} claims stand as they are classed" if table else "the claims were not checked"
     links = "".join(f'<li><a href="#{escape(r["name"])}">{escape(r["title"])}</a> {_badge(r["verdict"] == GREEN, "green", r["verdict"])}</li>' for r in records)
     quick = " This is a quick run: simulations are small." if any(record["mode"] == "quick" for record in records) else ""
     return f"""<header>
@@ -116,7 +117,7 @@ def _claims(table: list[Record]) -> str:
         (
             f'<span id="claim-{escape(row["id"])}"><code>{escape(row["id"])}</code></span><br>{escape(row["kind"])}',
             f"{formula(row['statement'])}<br><span class='small'>{escape(row['source'])}</span>",
-            f"{_badge(row['holds'], 'stands', 'does not stand')}<br>{escape(row['verdict'])}",
+            f"{_badge(row['holds'], STANDING[row['kind']], 'does not stand')}<br>{escape(row['verdict'])}",
         )
         for row in table
     ]

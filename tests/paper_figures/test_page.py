@@ -126,12 +126,20 @@ def test_captions_keep_their_paragraphs_and_escape_markup(tmp_path):
 
 def test_claims_are_shown_with_verdict_and_drawn_statement(tmp_path):
     text = written(tmp_path, [CLAIM, CLAIM | {"id": "other", "holds": True, "verdict": "holds"}])
-    assert "1 of 2 claims stand as stated" in text
+    assert "1 of 2 claims stand as they are classed" in text
     assert "violated &amp; more" in text
     assert "a &lt;source&gt;" in text
     labels = [a["aria-label"] for tag, a in Page(text).elements if tag == "svg"]
     assert labels.count(CLAIM["statement"]) == 2
     assert 'href="#claim-a-claim"' in text
+
+
+@pytest.mark.parametrize(("kind", "standing"), [("theorem", "holds"), ("conjecture", "open"), ("refuted", "stays refuted")])
+def test_a_claim_is_never_said_to_be_more_than_it_is(tmp_path, kind, standing):
+    good = written(tmp_path, [CLAIM | {"kind": kind, "holds": True, "verdict": "as before"}])
+    assert f'<span class="good">{standing}</span><br>as before' in good
+    bad = written(tmp_path, [CLAIM | {"kind": kind}])
+    assert '<span class="bad">does not stand</span><br>violated &amp; more' in bad
 
 
 def test_a_narrow_screen_and_a_dark_one_are_provided_for(tmp_path):
