@@ -241,11 +241,11 @@ def _refuse_negative(argument: str, variances: Float[Array, " d"]) -> Float[Arra
 def _refuse_asymmetric(argument: str, matrix: Float[Array, "d d"]) -> Float[Array, "d d"]:
     if not is_concrete(matrix):
         return symmetrised(matrix)
-    matrix = np.asarray(matrix)
-    defect, scale = np.max(np.abs(matrix - matrix.T)), np.max(np.abs(matrix))
+    values = np.asarray(matrix)
+    defect, scale = np.max(np.abs(values - values.T)), np.max(np.abs(values))
     if defect > 1e3 * np.finfo(matrix.dtype).eps * scale:
         refuse(argument, f"an asymmetry of {defect:.3g}", "a symmetric matrix", "Pass (S + S.T) / 2 if the asymmetry is rounding.")
-    smallest = np.linalg.eigvalsh(matrix)[0]
+    smallest = np.linalg.eigvalsh(values)[0]
     if smallest < -1e3 * np.finfo(matrix.dtype).eps * scale:
         refuse(argument, f"smallest eigenvalue {smallest:.6g}", "a positive semi-definite matrix", "Check the sign and order of its entries.")
-    return jnp.asarray((matrix + matrix.T) / 2)
+    return jnp.asarray((values + values.T) / 2)

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 __all__ = ["Numbers", "as_floats", "is_concrete", "missing_extra", "refuse"]
@@ -26,7 +27,7 @@ def missing_extra(package: str, extra: str) -> NoReturn:
 
 def is_concrete(*arrays: Any) -> bool:
     """Whether every array holds values that can be looked at (none is traced by jit, vmap or grad)."""
-    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
+    return not any(isinstance(array, Tracer) for array in arrays)
 
 
 def as_floats(argument: str, value: Numbers) -> Float[Array, "..."]:

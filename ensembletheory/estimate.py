@@ -23,7 +23,7 @@ from jaxtyping import Array, ArrayLike, Float
 __all__ = ["Estimate", "closed_form", "monte_carlo"]
 
 Kind = Literal["closed_form", "enclosure", "quadrature", "monte_carlo"]
-_BY_CERTAINTY = ("closed_form", "enclosure", "quadrature", "monte_carlo")
+_BY_CERTAINTY: tuple[Kind, ...] = ("closed_form", "enclosure", "quadrature", "monte_carlo")
 
 
 class Estimate(eqx.Module):
@@ -38,7 +38,7 @@ class Estimate(eqx.Module):
 
     def __add__(self, other: "Estimate | ArrayLike") -> "Estimate":
         other = as_estimate(other)
-        kind = max(self.kind, other.kind, key=_BY_CERTAINTY.index)
+        kind = _BY_CERTAINTY[max(_BY_CERTAINTY.index(self.kind), _BY_CERTAINTY.index(other.kind))]
         return Estimate(self.value + other.value, self.error + other.error, kind)
 
     def __mul__(self, factor: ArrayLike) -> "Estimate":

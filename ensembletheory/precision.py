@@ -16,7 +16,7 @@ def require_x64(what: str) -> None:
     Raises:
         RuntimeError: if JAX runs in 32-bit mode.
     """
-    if not jax.config.jax_enable_x64:
+    if not jax.config.read("jax_enable_x64"):
         raise RuntimeError(
             f"{what}: got 32-bit arithmetic; expected 64-bit, because differences of divergences cancel. "
             "Call ensembletheory.enable_x64() before making any array (or set JAX_ENABLE_X64=1)."

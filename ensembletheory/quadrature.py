@@ -91,11 +91,15 @@ def _values(integrand: Integrand, points: Float[Array, "n d"]) -> Float[Array, "
     return jax.vmap(lambda x: integrand(x)[0])(points)
 
 
+def _on_points(integrand: Integrand) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda points: np.asarray(_values(integrand, jnp.asarray(points)))
+
+
 def _refined(integrand: Integrand, breaks: tuple[Float[Array, " n"], ...], values: Array, errors: Array, tolerance: float) -> tuple[Array, Array]:
     """Values and truncation errors after adaptive refinement of the panels that exceed their share of the tolerance."""
     lower, upper = map(np.asarray, _panels(breaks))
-    values, errors, share = np.array(values), np.array(errors), tolerance / errors.size
-    for i in np.flatnonzero(errors > share):
-        result = cubature(lambda points: np.asarray(_values(integrand, points)), lower[i], upper[i], rule="gk21", rtol=0, atol=share, max_subdivisions=_MOST_SUBDIVISIONS)
-        values[i], errors[i] = result.estimate, result.error
-    return jnp.asarray(values), jnp.asarray(errors)
+    sums, bounds, share = np.array(values), np.array(errors), tolerance / errors.size
+    for i in np.flatnonzero(bounds > share):
+        result = cubature(_on_points(integrand), lower[i], upper[i], rule="gk21", rtol=0, atol=share, max_subdivisions=_MOST_SUBDIVISIONS)  # pyright: ignore
+        sums[i], bounds[i] = result.estimate, result.error
+    return jnp.asarray(sums), jnp.asarray(bounds)

@@ -19,6 +19,8 @@ __all__ = ["Law", "checked_dims", "checked_point", "require_same_dim"]
 class Law(eqx.Module):
     """A distribution on R^d: `Gaussian`, `GaussianMixture`."""
 
+    mean: eqx.AbstractVar[Float[Array, " d"]]
+
     @property
     @abstractmethod
     def dim(self) -> int:

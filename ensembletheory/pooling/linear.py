@@ -41,6 +41,7 @@ def _parts(law: Law) -> tuple[Float[Array, " K"], Gaussian]:
 
 
 def _stacked_covariances(components: list[Gaussian]) -> Float[Array, "..."]:
-    if all(isinstance(component.covariance, Diagonal) for component in components):
-        return jnp.concatenate([component.covariance.variances for component in components])
+    diagonals = [component.covariance.variances for component in components if isinstance(component.covariance, Diagonal)]
+    if len(diagonals) == len(components):
+        return jnp.concatenate(diagonals)
     return jnp.concatenate([jax.vmap(lambda one: one.cov)(component) for component in components])

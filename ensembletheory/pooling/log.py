@@ -34,9 +34,9 @@ def log_pool(members: Sequence[Member], weights: Numbers | None = None) -> Gauss
 @eqx.filter_jit
 def _precision_average(gaussians: list[Gaussian], weights: Float[Array, " K"]) -> Gaussian:
     precisions = [member.covariance.inverse().scaled(weight) for weight, member in zip(weights, gaussians, strict=True)]
-    shifts = [weight * member.covariance.solve(member.mean) for weight, member in zip(weights, gaussians, strict=True)]
+    shifts = jnp.stack([weight * member.covariance.solve(member.mean) for weight, member in zip(weights, gaussians, strict=True)])
     precision = _total(precisions)
-    return Gaussian(precision.solve(sum(shifts[1:], shifts[0])), precision.inverse())
+    return Gaussian(precision.solve(jnp.sum(shifts, axis=0)), precision.inverse())
 
 
 def log_normaliser(members: Sequence[Member], weights: Numbers | None = None) -> Estimate:

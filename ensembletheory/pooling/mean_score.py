@@ -98,9 +98,10 @@ def _checked_start(process: GaussianPath, horizon: Numbers | None) -> Float[Arra
     """u_T."""
     if horizon is None:
         return process.a(process.horizon) ** 2
-    if not horizon > 0:
-        refuse("horizon", f"{horizon}", "a positive time, None or jnp.inf", "None takes the process's own horizon.")
-    return jnp.asarray(0.0) if np.isinf(horizon) else process.a(process._checked_time("horizon", horizon)) ** 2
+    time = float(np.asarray(horizon))
+    if not time > 0:
+        refuse("horizon", f"{time}", "a positive time, None or jnp.inf", "None takes the process's own horizon.")
+    return jnp.asarray(0.0) if np.isinf(time) else process.a(process._checked_time("horizon", time)) ** 2
 
 
 def _verified_matrix_moments(means, covs, weights, e, u_T) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:

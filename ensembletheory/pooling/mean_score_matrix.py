@@ -38,8 +38,8 @@ def matrix_moments(
         return (1 + e) / 2 * symmetrised(D), (1 + e) / 2 * jnp.einsum("k,kij,kj->i", weights, inverses, means)
 
     def panel(moments, ends):
-        mean, cov = moments
-        A, forced, noise = _panel_map(parts, e, *ends, nodes)
+        (mean, cov), (lower, upper) = moments, ends
+        A, forced, noise = _panel_map(parts, e, lower, upper, nodes)
         return (A @ mean + forced, symmetrised(A @ cov @ A.T) + noise), None
 
     below = jnp.where(u_T < _SMALLEST, _SMALLEST ** ((1 + e) / 2), 0.0)

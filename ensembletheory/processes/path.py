@@ -98,12 +98,12 @@ class _Denoiser(Field):
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         kernel = self.process.kernel(0.0, t, x.shape[0])
+        noised = kernel.push(self.law)
+        if isinstance(self.law, GaussianMixture) and isinstance(noised, GaussianMixture):
+            return noised.responsibilities(x) @ jax.vmap(lambda component: _posterior_mean(kernel, component, x))(self.law.components)
         if isinstance(self.law, Gaussian):
             return _posterior_mean(kernel, self.law, x)
-        if not isinstance(self.law, GaussianMixture):
-            raise TypeError(f"`law`: got {type(self.law).__name__}; expected Gaussian or GaussianMixture, whose denoiser is exact.")
-        means = jax.vmap(lambda component: _posterior_mean(kernel, component, x))(self.law.components)
-        return self.process.marginal(self.law, t).responsibilities(x) @ means
+        raise TypeError(f"`law`: got {type(self.law).__name__}; expected Gaussian or GaussianMixture, whose denoiser is exact. Train a network instead.")
 
 
 def _posterior_mean(kernel: AffineKernel, prior: Gaussian, x: Float[Array, " d"]) -> Float[Array, " d"]:

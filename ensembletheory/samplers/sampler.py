@@ -112,10 +112,10 @@ def _composed(sampler: Sampler, dim: int) -> tuple[AffineKernel, Float[Array, ""
     zero, elsewhere = jnp.zeros(dim), jax.random.normal(jax.random.key(0), (2, dim))
 
     def step(carry, times):
-        kernel, defect = carry
+        (kernel, defect), (t, s) = carry, times
 
         def move(x, z):
-            return sampler.scheme.step(sampler.process, sampler.field, *times, x, z)
+            return sampler.scheme.step(sampler.process, sampler.field, t, s, x, z)
 
         (A, B), b = jax.jacfwd(move, argnums=(0, 1))(zero, zero), move(zero, zero)
         actual = move(elsewhere[0], elsewhere[1])
