@@ -148,6 +148,17 @@ def test_separated_clusters_are_found_whatever_the_key():
             np.testing.assert_allclose(law.covs[k], expected, rtol=1e-9, atol=1e-9)
 
 
+def test_the_best_of_the_starts_goes_on():
+    rows, ridge, tolerance, starts = as_rows(draw(29, n=60, gap=1.0)), jnp.asarray(1e-4), jnp.asarray(1e-9), 6
+    key = jax.random.key(2)
+    end = eqx.filter_jit(mixture_em.fit)(key, rows, 3, starts, ridge, tolerance, jnp.asarray(1))
+    begin = jax.jit(lambda key: start(key, rows, 3, ridge))
+    trials = [ascend(begin(k), whole(rows), ridge, tolerance, jnp.asarray(10)) for k in jax.random.split(key, starts)]
+    reached = [float(trial.objective) for trial in trials]
+    assert max(reached) - min(reached) > 1e-3  # the starts differ, so the choice matters
+    assert float(end.objective) == pytest.approx(float(step(trials[int(np.argmax(reached))].parameters, whole(rows), ridge)[0]), rel=1e-10)
+
+
 def test_one_component_is_the_weighted_mean_and_covariance():
     X, weights, ridge = draw(9), np.random.default_rng(10).random(60), 1e-3
     law = fit_mixture(jax.random.key(0), X, 1, weights=weights, ridge=ridge)
