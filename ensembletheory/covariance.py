@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
-from ensembletheory.linalg import cholesky, logdet, solve_lower, solve_spd, sqrtm, symmetrised
+from ensembletheory.linalg import cholesky, logdet, solve_lower, solve_lower_transposed, solve_spd, sqrtm, symmetrised
 
 __all__ = ["Covariance", "Dense", "Diagonal", "as_covariance", "refuse_singular"]
 
@@ -175,7 +175,8 @@ class Dense(Covariance):
 
     def solve(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """S^{-1} x."""
-        return solve_spd(self.matrix, x[:, None])[:, 0]
+        L = cholesky(self.matrix)
+        return solve_lower_transposed(L, solve_lower(L, x))
 
     def inverse(self) -> "Dense":
         """S^{-1}."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["cholesky", "logdet", "lyapunov", "solve_lower", "solve_spd", "sqrtm", "symmetrised"]
+__all__ = ["cholesky", "logdet", "lyapunov", "solve_lower", "solve_lower_transposed", "solve_spd", "sqrtm", "symmetrised"]
 
 _UNROLLED = 4  # factorised entry by entry up to this dimension: batches of small matrices then vectorise over the batch
 
@@ -59,15 +59,31 @@ def cholesky(S: Float[Array, "d d"]) -> Float[Array, "d d"]:
     return jnp.stack([jnp.stack(row) for row in L])
 
 
+def _inverse_lower(L: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """L^{-1}; applied to a batch of vectors it is one matrix product, many times faster than as many triangular solves."""
+    return jax.scipy.linalg.solve_triangular(L, jnp.eye(L.shape[0], dtype=L.dtype), lower=True)
+
+
 def solve_lower(L: Float[Array, "d d"], x: Float[Array, " d"]) -> Float[Array, " d"]:
     """The z with L z = x, for L lower triangular."""
     d = L.shape[0]
     if d > _UNROLLED:
-        return jax.scipy.linalg.solve_triangular(L, x, lower=True)
+        return _inverse_lower(L) @ x
     z = []
     for i in range(d):
         z.append((x[i] - sum(L[i, k] * z[k] for k in range(i))) / L[i, i])
     return jnp.stack(z)
+
+
+def solve_lower_transposed(L: Float[Array, "d d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
+    """The x with L^T x = z, for L lower triangular."""
+    d = L.shape[0]
+    if d > _UNROLLED:
+        return _inverse_lower(L).T @ z
+    x = [z[0]] * d
+    for i in reversed(range(d)):
+        x[i] = (z[i] - sum(L[k, i] * x[k] for k in range(i + 1, d))) / L[i, i]
+    return jnp.stack(x)
 
 
 def solve_spd(S: Float[Array, "d d"], B: Float[Array, "d n"]) -> Float[Array, "d n"]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from ensembletheory.linalg import cholesky, logdet, lyapunov, solve_lower, solve_spd, sqrtm
+from ensembletheory.linalg import cholesky, logdet, lyapunov, solve_lower, solve_lower_transposed, solve_spd, sqrtm
 from tests.helpers import spd
 
 
@@ -15,6 +15,7 @@ def test_factorisations_agree_with_lapack(d):
     L = np.linalg.cholesky(S)
     np.testing.assert_allclose(cholesky(jnp.asarray(S)), L, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(solve_lower(jnp.asarray(L), jnp.asarray(x)), scipy.linalg.solve_triangular(L, x, lower=True), rtol=1e-11)
+    np.testing.assert_allclose(solve_lower_transposed(jnp.asarray(L), jnp.asarray(x)), scipy.linalg.solve_triangular(L, x, lower=True, trans=1), rtol=1e-11)
     np.testing.assert_allclose(solve_spd(jnp.asarray(S), jnp.asarray(x)[:, None])[:, 0], np.linalg.solve(S, x), rtol=1e-10)
     np.testing.assert_allclose(logdet(jnp.asarray(S)), np.linalg.slogdet(S)[1], atol=1e-12)
 

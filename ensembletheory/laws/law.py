@@ -4,9 +4,10 @@ Mathematics is written for one point; the public methods take one point (d,) or 
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -14,6 +15,9 @@ from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimate import Estimate
 
 __all__ = ["Law", "checked_dims", "checked_point", "require_same_dim"]
+
+
+_BLOCK = 1024  # points evaluated at once, so that intermediate arrays stay in the cache
 
 
 class Law(eqx.Module):
@@ -82,12 +86,18 @@ class Law(eqx.Module):
 
 @eqx.filter_jit
 def _log_prob(law: Law, x: Float[Array, "... d"]) -> Float[Array, "..."]:
-    return jnp.vectorize(law._log_prob, signature="(d)->()")(x)
+    return _over_points(law._log_prob, x).reshape(x.shape[:-1])
 
 
 @eqx.filter_jit
 def _score(law: Law, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
-    return jnp.vectorize(law._score, signature="(d)->(d)")(x)
+    return _over_points(law._score, x).reshape(x.shape)
+
+
+def _over_points(function: Callable[[Float[Array, " d"]], Array], x: Float[Array, "... d"]) -> Array:
+    """The values at all points, block by block: what lies between is the size of a block."""
+    points = x.reshape(-1, x.shape[-1])
+    return jax.vmap(function)(points) if len(points) <= _BLOCK else jax.lax.map(function, points, batch_size=_BLOCK)
 
 
 def checked_point(argument: str, x: Numbers, dim: int) -> Float[Array, "..."]:
