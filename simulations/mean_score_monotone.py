@@ -4,10 +4,11 @@ For members q_1, ..., q_K and a target p, let p_A be the law sampled with the av
 
     D_k = mean over the subsets A of size k of KL(p || p_A),   k = 1, ..., K.
 
-D_K <= D_1 is a theorem; whether D_{k+1} <= D_k for every k is open. Instances: d <= 4, K <= 8; members N(m_j, diag v_j), target N(m, S) with S in a
-random frame; m_j and m normal with a random common spread, the logarithms of all variances uniform with quotients at most `condition`. Diagonal members
-stand for all that commute: the prior N(0, I) and the divergence do not change under a common rotation. All subsets are enumerated (at most 70 of a size),
-so a row holds no sampling error: for one instance and one sampler, the smallest margin D_k - D_{k+1} and its k, with D_1 and D_K, in nats.
+D_K <= D_1 is a theorem; whether D_{k+1} <= D_k for every k is open. Instances: d <= 4, K <= 8; members N(m_j, S_j) and target N(m, S); m_j and m normal with a
+random common spread, the logarithms of all eigenvalues uniform with quotients at most `condition`, S in a random frame. The frames of the members are `common`
+(diagonal members, which stand for all that commute: the prior N(0, I) and the divergence do not change under a common rotation) or `own` (each member in a random
+frame of its own; d >= 2, fewer replicates because the law is a matrix integral). All subsets are enumerated (at most 70 of a size), so a row holds no sampling
+error: for one instance and one sampler, the smallest margin D_k - D_{k+1} and its k, with D_1 and D_K, in nats.
 
 A negative margin beyond rounding refutes the conjecture. Margins that are all positive are evidence, not proof.
 """
@@ -26,20 +27,20 @@ from ensembletheory.pooling import mean_score_law
 from ensembletheory.processes import VariancePreserving
 from simulations.study import Cell, Row, Study
 
-__all__ = ["CHURN", "REPLICATES", "divergences_by_size", "instance_of", "simulate", "study"]
+__all__ = ["CHURN", "REPLICATES", "divergences_by_size", "instance_of", "simulate", "study", "turned"]
 
-REPLICATES = 64
+REPLICATES = {"common": 64, "own": 8}
 LARGEST_SPREAD = 3.0
 CHURN = {"sde": 1.0, "ode": 0.0}
 
-Instance = tuple[Float[Array, "K d"], Float[Array, "K d"], Float[Array, " d"], Float[Array, "d d"]]
+Instance = tuple[Float[Array, "K d"], Float[Array, "K ..."], Float[Array, " d"], Float[Array, "d d"]]  # members' means and variances or covariances, target's
 
 
 def simulate(cell: Cell, key: PRNGKeyArray) -> list[Row]:
     """Rows of one block of random instances, two (SDE and ODE) for each."""
-    instances = _draw_instances(key, cell["members"], cell["dim"], float(cell["condition"]))
+    instances = _draw_instances(key, cell["frames"], cell["members"], cell["dim"], float(cell["condition"]))
     averages = {sampler: np.asarray(_divergences(instances, churn)) for sampler, churn in CHURN.items()}
-    return [_row(i, sampler, averages[sampler][i]) for i in range(REPLICATES) for sampler in CHURN]
+    return [_row(i, sampler, averages[sampler][i]) for i in range(REPLICATES[cell["frames"]]) for sampler in CHURN]
 
 
 def instance_of(normals: Float[Array, " n"], members: int, dim: int, condition: Float[Array, ""]) -> Instance:
@@ -49,6 +50,13 @@ def instance_of(normals: Float[Array, " n"], members: int, dim: int, condition: 
     variances = condition ** (ndtr(variances) - 0.5).reshape(members + 1, dim)
     rotation = jnp.linalg.qr(frame.reshape(dim, dim))[0]
     return means[:-1], variances[:-1], means[-1], (rotation * variances[-1][None, :]) @ rotation.T
+
+
+def turned(key: PRNGKeyArray, instance: Instance) -> Instance:
+    """The instance with each member's covariance in a random frame of its own."""
+    means, variances, target_mean, target_cov = instance
+    frames = jnp.linalg.qr(jax.random.normal(key, (*variances.shape, variances.shape[-1])))[0]
+    return means, jnp.einsum("kij,kj,klj->kil", frames, variances, frames), target_mean, target_cov
 
 
 def divergences_by_size(instance: Instance, churn: Float[Array, ""]) -> Float[Array, " K"]:
@@ -63,18 +71,21 @@ def divergences_by_size(instance: Instance, churn: Float[Array, ""]) -> Float[Ar
     subsets = _subsets(len(members))
     sizes = subsets.sum(axis=1)
     of_size = sizes[None, :] == np.arange(1, len(members) + 1)[:, None]
-    return jnp.asarray(of_size / of_size.sum(axis=1, keepdims=True)) @ jax.vmap(divergence)(jnp.asarray(subsets / sizes[:, None]))
+    values = jax.lax.map(divergence, jnp.asarray(subsets / sizes[:, None]), batch_size=16)  # all 255 at once would be 100 MB
+    return jnp.asarray(of_size / of_size.sum(axis=1, keepdims=True)) @ values
 
 
-@partial(jax.jit, static_argnames=("members", "dim"))
-def _draw_instances(key: PRNGKeyArray, members: int, dim: int, condition: Float[Array, ""]) -> Instance:
-    normals = jax.random.normal(key, (REPLICATES, 2 * (members + 1) * dim + dim**2 + 1))
-    return jax.vmap(lambda normals: instance_of(normals, members, dim, condition))(normals)
+@partial(jax.jit, static_argnames=("frames", "members", "dim"))
+def _draw_instances(key: PRNGKeyArray, frames: str, members: int, dim: int, condition: Float[Array, ""]) -> Instance:
+    key_normals, key_frames = jax.random.split(key)
+    normals = jax.random.normal(key_normals, (REPLICATES[frames], 2 * (members + 1) * dim + dim**2 + 1))
+    instances = jax.vmap(lambda normals: instance_of(normals, members, dim, condition))(normals)
+    return instances if frames == "common" else jax.vmap(turned)(jax.random.split(key_frames, REPLICATES[frames]), instances)
 
 
 @jax.jit
 def _divergences(instances: Instance, churn: Float[Array, ""]) -> Float[Array, "n K"]:
-    return jax.lax.map(lambda instance: divergences_by_size(instance, churn), instances)  # one at a time: 255 subsets are 100 MB
+    return jax.lax.map(lambda instance: divergences_by_size(instance, churn), instances)
 
 
 def _subsets(members: int) -> np.ndarray:
@@ -89,14 +100,14 @@ def _row(replicate: int, sampler: str, averages: np.ndarray) -> Row:
     return {"replicate": replicate, "sampler": sampler, **values}
 
 
-def _grid(dims, members, conditions, blocks) -> list[Cell]:
-    return [{"dim": d, "members": K, "condition": c, "block": b} for d in dims for K in members for c in conditions for b in blocks]
+def _grid(frames, dims, members, conditions, blocks) -> list[Cell]:
+    return [{"frames": frames, "dim": d, "members": K, "condition": c, "block": b} for d in dims for K in members for c in conditions for b in blocks]
 
 
 study = Study(
     "mean-score-monotone",
-    cells=_grid(range(1, 5), range(2, 9), (4, 100, 10_000), range(4)),
+    cells=_grid("common", range(1, 5), range(2, 9), (4, 100, 10_000), range(4)) + _grid("own", range(2, 5), range(2, 9), (4, 100), range(1)),
     simulate=simulate,
-    quick=_grid((1, 3), (4,), (4, 100), range(1)),
-    uses=("ensembletheory.pooling.mean_score", "ensembletheory.divergences.kl"),
+    quick=_grid("common", (1, 3), (4,), (4, 100), range(1)) + _grid("own", (2,), (3,), (4,), range(1)),
+    uses=("ensembletheory.pooling.mean_score", "ensembletheory.pooling.mean_score_matrix", "ensembletheory.divergences.kl"),
 )

@@ -10,7 +10,7 @@ import pytest
 from scipy.integrate import quad
 
 from simulations.engine import run_here
-from simulations.mean_score_monotone import CHURN, REPLICATES, divergences_by_size, instance_of, study
+from simulations.mean_score_monotone import CHURN, REPLICATES, divergences_by_size, instance_of, study, turned
 from simulations.store import load
 
 
@@ -69,19 +69,37 @@ def test_instances_keep_to_their_box():
     assert np.abs(off_diagonal).max() > 1
 
 
-def test_one_cell_end_to_end(tmp_path):
-    cell = {"dim": 2, "members": 3, "condition": 100, "block": 0}
+@pytest.mark.parametrize("frames", ["common", "own"])
+def test_one_cell_end_to_end(frames, tmp_path):
+    cell = {"frames": frames, "dim": 2, "members": 3, "condition": 4, "block": 0}
     one = replace(study, cells=[cell], quick=())
     assert run_here(one, tmp_path).failures == ()
     rows = load(one, tmp_path).to_pylist()
-    assert [(row["replicate"], row["sampler"]) for row in rows] == [(i, sampler) for i in range(REPLICATES) for sampler in ("sde", "ode")]
+    assert [(row["replicate"], row["sampler"]) for row in rows] == [(i, sampler) for i in range(REPLICATES[frames]) for sampler in ("sde", "ode")]
     assert {row["k"] for row in rows} <= {1, 2}
     assert all(row["margin"] <= (row["kl_of_one"] - row["kl_of_all"]) / 2 + 1e-12 for row in rows)
     assert all(row["kl_of_all"] < row["kl_of_one"] for row in rows), "this is the theorem"
 
 
+def test_members_with_frames_of_their_own_keep_their_spectra_and_do_not_commute():
+    instance = instance_of(jax.random.normal(jax.random.key(3), (21,)), 3, 2, jnp.asarray(100.0))
+    covs = np.asarray(turned(jax.random.key(4), instance)[1])
+    np.testing.assert_allclose(np.linalg.eigvalsh(covs), np.sort(instance[1]), rtol=1e-12)
+    assert np.abs(covs[0] @ covs[1] - covs[1] @ covs[0]).max() > 0.1
+
+
+def test_turning_all_members_and_the_target_alike_changes_nothing():
+    means, variances, target_mean, target_cov = instance_of(jax.random.normal(jax.random.key(3), (21,)), 3, 2, jnp.asarray(4.0))
+    Q = jnp.linalg.qr(jax.random.normal(jax.random.key(5), (2, 2)))[0]
+    rotated = means @ Q.T, jnp.einsum("ij,kj,lj->kil", Q, variances, Q), Q @ target_mean, Q @ target_cov @ Q.T
+    for churn in CHURN.values():
+        flat = divergences_by_size((means, variances, target_mean, target_cov), churn)
+        np.testing.assert_allclose(divergences_by_size(rotated, churn), flat, rtol=1e-9)
+
+
 def test_the_grid_is_what_the_conjecture_asks():
-    cells = study.cells
-    assert {cell["dim"] for cell in cells} == {1, 2, 3, 4}
-    assert {cell["members"] for cell in cells} == set(range(2, 9))
-    assert len(cells) == 4 * 7 * len({(cell["condition"], cell["block"]) for cell in cells})
+    for frames, dims in (("common", {1, 2, 3, 4}), ("own", {2, 3, 4})):
+        cells = [cell for cell in study.cells if cell["frames"] == frames]
+        assert {cell["dim"] for cell in cells} == dims
+        assert {cell["members"] for cell in cells} == set(range(2, 9))
+        assert len(cells) == len(dims) * 7 * len({(cell["condition"], cell["block"]) for cell in cells})
