@@ -13,7 +13,7 @@ import numpy as np
 
 from ensembletheory import errors
 from ensembletheory.claims import stored
-from ensembletheory.claims.claim import Claim, Kind, uncertainty
+from ensembletheory.claims.claim import Claim, uncertainty
 from ensembletheory.claims.evaluation import Evaluator, stacked
 from ensembletheory.claims.registry import resolve
 from ensembletheory.estimate import Estimate
@@ -33,7 +33,7 @@ class CheckResult:
     """
 
     id: str
-    kind: Kind
+    kind: str
     holds: bool
     verdict: str
     margin: float | None
@@ -88,7 +88,7 @@ def _least_of(evaluator: Evaluator, u: np.ndarray) -> tuple[Mapping[str, np.ndar
     instances = evaluator.instances(u)
     values, errors = evaluator(instances)
     best = int(np.argmin(values + errors))
-    return {name: part[best] for name, part in instances.items()}, float(values[best]), float(errors[best])
+    return {name: part[best, ...] for name, part in instances.items()}, float(values[best]), float(errors[best])
 
 
 def _tightness(evaluator: Evaluator) -> tuple[float | None, bool]:
@@ -101,7 +101,7 @@ def _tightness(evaluator: Evaluator) -> tuple[float | None, bool]:
     return float(np.max(abs(values))), bool(np.any(abs(values) > uncertainties + claim.rounding))
 
 
-def _verdict(kind: Kind, violated: bool, loose: bool, tried: str) -> str:
+def _verdict(kind: str, violated: bool, loose: bool, tried: str) -> str:
     if violated:
         return f"violated ({tried})"
     if loose:

@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from ensembletheory.precision import require_x64
 
 __all__ = ["Claim", "ClaimError", "Mutant", "claim"]
 
-Kind = Literal["theorem", "conjecture", "refuted"]
+KINDS = ("theorem", "conjecture", "refuted")
 Margin = Callable[..., Any]
 
 STANDARD_ERRORS = 6.0
@@ -51,7 +51,7 @@ class Claim:
     source: str
     domain: Domain
     function: Margin
-    kind: Kind = "conjecture"
+    kind: str = "conjecture"
     references: tuple[str, ...] = ()
     equality: Callable[[], Iterable[Mapping[str, Any]]] | None = None
     mutants: Mapping[str, Mutant] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Claim:
     def __post_init__(self):
         if not re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", self.id):
             errors.refuse("id", repr(self.id), "lower-case words joined by hyphens", "The id names files: write something like 'linear-pool-kl'.")
-        if self.kind not in ("theorem", "conjecture", "refuted"):
+        if self.kind not in KINDS:
             errors.refuse("kind", repr(self.kind), "'theorem', 'conjecture' or 'refuted'", "A statement without a proof is a conjecture.")
         _check_signature(self.id, self.function, self.domain)
 
@@ -148,7 +148,7 @@ def claim(
     statement: str,
     source: str,
     domain: Domain,
-    kind: Kind = "conjecture",
+    kind: str = "conjecture",
     references: Iterable[str] = (),
     equality: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
     mutants: Mapping[str, Mutant] | None = None,

@@ -24,7 +24,7 @@ class NoRational(ValueError):
 class Domain:
     """The instances of a claim: one named part per argument of its margin."""
 
-    def __init__(self, **parts: Part):
+    def __init__(self, **parts: Any):
         for name, part in parts.items():
             if not isinstance(part, Part):
                 errors.refuse(name, type(part).__name__, "a part of a domain", "Use real, positive, simplex, spd or orthogonal of ensembletheory.claims.")

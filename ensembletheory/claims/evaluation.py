@@ -59,12 +59,12 @@ class Evaluator:
         values, errors = _in_blocks(self._margins, dict(instances)) if self.compiled else self._one_by_one(instances)
         self.evaluations += len(values)
         for i in np.flatnonzero(np.isnan(values + errors))[:1]:
-            raise self.claim.mistake("returned NaN", {name: value[i] for name, value in instances.items()})
+            raise self.claim.mistake("returned NaN", {name: value[i, ...] for name, value in instances.items()})
         return values, errors
 
     def _one_by_one(self, instances: Stack) -> tuple[np.ndarray, np.ndarray]:
         n = len(next(iter(instances.values())))
-        estimates = [self.claim.evaluate({name: jnp.asarray(value[i]) for name, value in instances.items()}) for i in range(n)]
+        estimates = [self.claim.evaluate({name: jnp.asarray(value[i, ...]) for name, value in instances.items()}) for i in range(n)]
         return np.array([float(e.value) for e in estimates]), np.array([float(uncertainty(e)) for e in estimates])
 
 

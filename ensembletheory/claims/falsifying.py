@@ -96,7 +96,7 @@ def _judged(evaluator: Evaluator, done: Search, budget: int, seed: int) -> Falsi
     values, uncertainties = evaluator(instances)
     margins = values + uncertainties
     best = int(np.argmin(margins))
-    worst = {name: value[best] for name, value in instances.items()}
+    worst = {name: value[best, ...] for name, value in instances.items()}
     counterexample = _confirmed(evaluator, worst, float(margins[best])) if evaluator.claim.violated(values, uncertainties)[best] else None
     return Falsification(
         id=evaluator.claim.id,
@@ -105,7 +105,7 @@ def _judged(evaluator: Evaluator, done: Search, budget: int, seed: int) -> Falsi
         error=float(uncertainties[best]) if counterexample is None else counterexample[2],
         instance={name: value.tolist() for name, value in worst.items()} if counterexample is None else as_text(counterexample[0]),
         least=float(values[best]),
-        rehits=float(np.mean(margins <= margins[best] + SAME * (1 + abs(margins[best])))),
+        rehits=float(np.mean(np.isclose(margins, margins[best], rtol=SAME, atol=SAME))),
         searches=len(margins),
         evaluations=evaluator.evaluations,
         budget=budget,

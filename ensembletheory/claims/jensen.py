@@ -24,7 +24,7 @@ THREE_MEMBERS = Domain(
     variances=positive(0.05, 20, shape=(3,)),
     weights=simplex(3),
 )
-TWO_MEMBERS = THREE_MEMBERS.replace(means=real(-4, 4, shape=(2,)), variances=positive(0.05, 100, shape=(2,)), weights=simplex(2))
+TWO_MEMBERS = THREE_MEMBERS.replace(means=real(-4, 4, shape=(2,)), variances=positive(0.05, 1e4, shape=(2,)), weights=simplex(2))
 
 
 def _equal_members() -> Iterator[dict[str, Any]]:

@@ -16,7 +16,8 @@ probabilities `simplex(K)`.
 """
 
 import abc
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -32,7 +33,7 @@ from ensembletheory.claims.rationals import apportion, entrywise, floats, identi
 
 __all__ = ["Part", "orthogonal", "positive", "real", "simplex", "spd"]
 
-ROUNDING = 1e-12  # relative slack of membership: sums of weights and computed spectra are exact only up to rounding
+ROUNDING = 1e-12  # relative slack of matrices: computed spectra are exact only up to rounding
 
 
 class Part(abc.ABC):
@@ -119,8 +120,9 @@ class Simplex(Part):
     def complaint(self, value: np.ndarray) -> str | None:
         if np.any(value < 0):
             return f"a weight of {np.min(value):g}"
-        sums = np.sum(value, axis=-1)
-        return None if np.all(abs(sums - 1) <= ROUNDING * self.shape[-1]) else f"weights that sum to {_farthest_from_one(sums):.12g}"
+        sums = np.sum(value, axis=-1).ravel()
+        off = np.argmax(abs(sums - 1))
+        return None if abs(sums[off] - 1) <= 8 * self.shape[-1] * np.finfo(float).eps else f"weights that sum to {sums[off]:.17g}"
 
     def snap(self, value: np.ndarray, bound: int) -> np.ndarray | None:
         return apportion(value, bound)
@@ -216,12 +218,10 @@ class Orthogonal(Part):
         return None if np.linalg.det(value) > 0 else "a reflection (determinant -1)"
 
     def snap(self, value: np.ndarray, bound: int) -> np.ndarray | None:
-        eye = np.eye(len(value))
-        if np.linalg.cond(eye + value) > 1 / ROUNDING:  # eigenvalue -1, where Cayley's formula has no answer
-            return None
-        skew = (eye - value) @ np.linalg.inv(eye + value)
+        signs = _signs_without_eigenvalue_minus_one(value)
+        skew = (np.eye(len(value)) - signs * value) @ np.linalg.inv(np.eye(len(value)) + signs * value)
         half = rounded(np.triu((skew - skew.T) / 2), bound)
-        return rational_cayley(half - half.T)
+        return signs.astype(int) * rational_cayley(half - half.T)
 
     def strategy(self) -> Any:
         return _arrays((self.size,), -np.pi, np.pi).map(lambda angles: _rotation(angles, self.shape[0]))
@@ -231,7 +231,7 @@ class Orthogonal(Part):
             yield identity(len(value))
 
 
-def real(lo: float, hi: float, shape: tuple[int, ...] = ()) -> Part:
+def real(lo: float | int, hi: float | int, shape: Sequence[int] = ()) -> Part:
     """Real numbers in [lo, hi].
 
     Raises:
@@ -241,7 +241,7 @@ def real(lo: float, hi: float, shape: tuple[int, ...] = ()) -> Part:
     return Real(float(lo), float(hi), tuple(shape))
 
 
-def positive(lo: float, hi: float, shape: tuple[int, ...] = ()) -> Part:
+def positive(lo: float | int, hi: float | int, shape: Sequence[int] = ()) -> Part:
     """Positive numbers in [lo, hi], searched on a logarithmic scale.
 
     Raises:
@@ -251,7 +251,7 @@ def positive(lo: float, hi: float, shape: tuple[int, ...] = ()) -> Part:
     return Positive(float(lo), float(hi), tuple(shape))
 
 
-def simplex(K: int | None = None, shape: tuple[int, ...] | None = None) -> Part:
+def simplex(K: int | None = None, shape: Sequence[int] | None = None) -> Part:
     """Weights of `K` members, or of `shape` = (..., K): non-negative, sum 1 along the last axis.
 
     Raises:
@@ -265,7 +265,7 @@ def simplex(K: int | None = None, shape: tuple[int, ...] | None = None) -> Part:
     return Simplex(whole)  # pyright: ignore[reportArgumentType]
 
 
-def spd(d: int, lo: float, hi: float, shape: tuple[int, ...] = ()) -> Part:
+def spd(d: int, lo: float | int, hi: float | int, shape: Sequence[int] = ()) -> Part:
     """Symmetric positive-definite d x d matrices with spectrum in [lo, hi]; `shape` is that of a leading batch.
 
     Raises:
@@ -286,7 +286,7 @@ def orthogonal(d: int) -> Part:
     return Orthogonal((d, d))
 
 
-def _check_box(lo: float, hi: float, above: float = -np.inf) -> None:
+def _check_box(lo: float | int, hi: float | int, above: float = -np.inf) -> None:
     if not (above < lo < hi < np.inf):
         errors.refuse("lo, hi", f"{lo}, {hi}", f"{above:g} < lo < hi, finite", "Give the box a positive width.")
 
@@ -298,11 +298,6 @@ def _check_dimension(d: int) -> None:
 
 def _exponent(shape: tuple[int, ...]) -> str:
     return "^" + "x".join(map(str, shape)) if shape else ""
-
-
-def _farthest_from_one(sums: np.ndarray) -> float:
-    flat = np.ravel(sums)
-    return float(flat[np.argmax(abs(flat - 1))])
 
 
 def _arrays(shape: tuple[int, ...], lo: float, hi: float) -> Any:
@@ -321,6 +316,12 @@ def _rotation(angles: Any, d: int) -> Any:
         cosine, sine = (np.cos, np.sin) if isinstance(angles, np.ndarray) else (jnp.cos, jnp.sin)
         rotation = rotation @ (np.eye(d) + (cosine(angles[k]) - 1) * plane + sine(angles[k]) * turn)
     return rotation
+
+
+def _signs_without_eigenvalue_minus_one(rotation: np.ndarray) -> np.ndarray:
+    """Signs (d, 1) of rows that make -1 no eigenvalue, so that Cayley's formula has an answer; such signs exist for every rotation."""
+    patterns = [np.reshape(signs, (-1, 1)) for signs in itertools.product([1.0, -1.0], repeat=len(rotation))]
+    return max(patterns, key=lambda signs: abs(np.linalg.det(np.eye(len(rotation)) + signs * rotation)))
 
 
 def _with_spectrum(spectrum: Any, vectors: Any) -> Any:

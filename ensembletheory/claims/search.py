@@ -74,11 +74,11 @@ def _descend(evaluator: Evaluator, starts: np.ndarray, steps: int) -> np.ndarray
 
 
 def _bfgs(evaluator: Evaluator, u: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
-    """Where BFGS ends from `u` and the evaluations it took; `u` itself if it leaves the finite numbers."""
+    """Where BFGS ends from `u` and the evaluations it took; `u` itself, for one evaluation, if a gradient that is not finite keeps it there."""
     solver = optimistix.BFGS(rtol=1e-9, atol=1e-12)
     solution = optimistix.minimise(lambda v, _: evaluator.claim.traced(evaluator.claim.domain.instance(v))[0], solver, u, max_steps=steps, throw=False)
-    end = jnp.where(jnp.all(jnp.isfinite(solution.value)), solution.value, u)
-    return end, solution.stats["num_steps"]
+    moved = jnp.all(jnp.isfinite(solution.value)) & jnp.any(solution.value != u)
+    return jnp.where(moved, solution.value, u), jnp.where(moved, solution.stats["num_steps"], 1)
 
 
 def _compass(evaluator: Evaluator, starts: np.ndarray, budget: int) -> np.ndarray:
