@@ -78,7 +78,7 @@ def _bfgs(evaluator: Evaluator, u: jax.Array, steps: int) -> tuple[jax.Array, ja
     solver = optimistix.BFGS(rtol=1e-9, atol=1e-12)
     solution = optimistix.minimise(lambda v, _: evaluator.claim.traced(evaluator.claim.domain.instance(v))[0], solver, u, max_steps=steps, throw=False)
     moved = jnp.all(jnp.isfinite(solution.value)) & jnp.any(solution.value != u)
-    return jnp.where(moved, solution.value, u), jnp.where(moved, solution.stats["num_steps"], 1)
+    return jnp.where(moved, solution.value, u), jnp.where(moved, jnp.asarray(solution.stats["num_steps"]), 1)
 
 
 def _compass(evaluator: Evaluator, starts: np.ndarray, budget: int) -> np.ndarray:
