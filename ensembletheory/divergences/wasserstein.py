@@ -20,7 +20,7 @@ from ensembletheory.laws import Gaussian, Law
 from ensembletheory.laws.expectation import breaks
 from ensembletheory.laws.law import require_same_dim
 from ensembletheory.laws.univariate import quantile, smaller_tail
-from ensembletheory.linalg import solve_spd, sqrtm, symmetrised
+from ensembletheory.linalg import cholesky, solve_spd, sqrtm, symmetrised
 from ensembletheory.quadrature import integrate
 
 __all__ = ["w2", "w2_squared"]
@@ -67,9 +67,17 @@ def _bures_squared(S: Covariance, R: Covariance) -> Float[Array, ""]:
 
 @jax.custom_jvp
 def _bures_squared_dense(S: Float[Array, "d d"], R: Float[Array, "d d"]) -> Float[Array, ""]:
-    L, K = jnp.linalg.cholesky(jnp.stack([S, R]))
-    U, _, V = jnp.linalg.svd(K.T @ L)
-    return jnp.sum((L - K @ U @ V) ** 2)
+    L, K = jax.vmap(cholesky)(jnp.stack([S, R]))
+    return jnp.sum((L - K @ _polar_factor(K.T @ L)) ** 2)
+
+
+def _polar_factor(A: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """The rotation nearest to A, whose determinant is positive: for d = 2 proportional to A plus its cofactor matrix."""
+    if A.shape[0] == 2:
+        rotation = A + jnp.stack([jnp.stack([A[1, 1], -A[1, 0]]), jnp.stack([-A[0, 1], A[0, 0]])])
+        return rotation / jnp.sqrt(jnp.sum(rotation**2) / 2)
+    U, _, V = jnp.linalg.svd(A)
+    return U @ V
 
 
 @_bures_squared_dense.defjvp
