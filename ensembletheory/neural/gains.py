@@ -12,7 +12,6 @@ the finite horizon, which the networks trained on the p_k suffer too: what diffe
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 

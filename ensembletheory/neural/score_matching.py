@@ -122,7 +122,7 @@ def error_products(key: PRNGKeyArray, fields: Any, objective: ScoreMatching, sam
 
 
 def floor_at(process: GaussianPath, law: Law, t: Float[Array, ""]) -> Estimate:
-    """d - s_t^2 J(p_t), the part of |Z|^2 that X_t does not tell, by quadrature in one and two dimensions."""
+    """The floor at one time, d - s_t^2 J(p_t): the part of |Z|^2 that X_t does not tell, by quadrature in one and two dimensions."""
     marginal = process.marginal(law, t)
     information = expectation(marginal, Partial(_score_squared, marginal), ())
     return law.dim - process.noise_variance(t) * information

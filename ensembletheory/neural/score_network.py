@@ -4,13 +4,14 @@ With m and c^2 the mean and the variance per coordinate of the data, v_t = a_t^2
 
     score(t, x) = -(x - a_t m) / v_t + a_t c / (s_t sqrt(v_t)) F((x - a_t m) / sqrt(v_t), features(t)).
 
-The first term is the score of N(a_t m, v_t I), the exact one if the data are N(m, c^2 I). The denoising target of the score, -(X_t - a_t X_0) / s_t^2 = -Z / s_t, becomes the target
+The first term is the score of N(a_t m, v_t I), the exact one if the data are N(m, c^2 I). The denoising target of the score, -(X_t - a_t X_0) / s_t^2 = -Z / s_t, is then
+the target
 
     F = [ s_t (X_0 - m) - a_t c^2 Z ] / (c sqrt(v_t)),
 
-whose variance per coordinate is (s_t^2 c^2 + a_t^2 c^4) / (c^2 v_t) = 1 at every t; its input has variance 1 too. This is the preconditioning of Karras et al. (2022, table 1), there
-for a_t = 1 and the denoiser, here for any Gaussian path and the score. Where a_t = 0, at or towards the horizon, the score is exactly that of the noise N(0, s_t^2 I)
-whatever the network; at t = 0, where s_t = 0, it is not defined: grids end at a time > 0.
+whose variance per coordinate is (s_t^2 c^2 + a_t^2 c^4) / (c^2 v_t) = 1 at every t; its input has variance 1 too. This is the preconditioning of Karras et al. (2022,
+table 1), there for a_t = 1 and the denoiser, here for any Gaussian path and the score. Where a_t = 0, at or towards the horizon, the score is exactly that of the noise
+N(0, s_t^2 I) whatever the network; at t = 0, where s_t = 0, it is not defined: grids end at a time > 0.
 
 features(t) are the level l_t = log(s_t^2 / v_t) <= 0, divided by 8, and the sines and cosines of 2^j l_t / 4, j = 0 ... 3.
 """

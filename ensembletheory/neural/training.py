@@ -188,7 +188,7 @@ def _identity(key: PRNGKeyArray, model: Any, loss: Loss, recipe: Recipe) -> dict
 
 def _run(state: _State, advance: Callable, members: tuple[int, ...], recipe: Recipe, checkpoint: Path | str | None, identity: dict[str, Any]) -> Trained:
     """Advance chunk by chunk, from the checkpoint if there is one."""
-    path, losses = checkpoint and Path(checkpoint), np.zeros((*members, 0))
+    path, losses = None if checkpoint is None else Path(checkpoint), np.zeros((*members, 0))
     if path and path.exists():
         state, losses = read_checkpoint(path, state, losses, identity)
         if losses.shape[-1] > recipe.steps:

@@ -11,15 +11,16 @@ from ensembletheory.neural import StackedMean, member, stack
 from ensembletheory.neural.stacks import count
 
 WEIGHTS = [0.5, 0.2, 0.3]
+at = eqx.filter_jit(lambda field, t, x: field(t, x))
 
 
 def test_the_averaged_field_is_the_numpy_average_of_the_members(trained, times):
     points = jnp.array([-2.0, 0.0, 0.3, 1.5])
     for t, x in zip(times, points, strict=True):
-        members = [np.asarray(member(trained.model, k)(t, x[None])) for k in range(3)]
+        members = [np.asarray(at(member(trained.model, k), t, x[None])) for k in range(3)]
         assert np.ptp(members) > 0
-        np.testing.assert_allclose(StackedMean(trained.model)(t, x[None]), np.mean(members, axis=0), rtol=1e-12)
-        np.testing.assert_allclose(StackedMean(trained.model, WEIGHTS)(t, x[None]), np.average(members, axis=0, weights=WEIGHTS), rtol=1e-12)
+        np.testing.assert_allclose(at(StackedMean(trained.model), t, x[None]), np.mean(members, axis=0), rtol=1e-12)
+        np.testing.assert_allclose(at(StackedMean(trained.model, WEIGHTS), t, x[None]), np.average(members, axis=0, weights=WEIGHTS), rtol=1e-12)
 
 
 def test_a_stack_of_exact_fields_averages_like_the_list(process, times):
@@ -27,7 +28,7 @@ def test_a_stack_of_exact_fields_averages_like_the_list(process, times):
     fields = [process.score(law) for law in laws]
     stacked, listed, x = StackedMean(stack(fields), WEIGHTS), MeanField(fields, WEIGHTS), jnp.array([0.7, -0.2])
     for t in times:
-        np.testing.assert_allclose(eqx.filter_jit(stacked)(t, x), eqx.filter_jit(listed)(t, x), rtol=1e-12)
+        np.testing.assert_allclose(at(stacked, t, x), at(listed, t, x), rtol=1e-12)
 
 
 def test_members_come_back_as_they_went_in(process):
@@ -71,4 +72,4 @@ def test_wrong_members_and_weights_are_refused(process):
 def test_a_mean_of_no_members_at_weight_zero_is_the_other_member(process):
     fields = [process.score(Gaussian([m], 1.0)) for m in (0.0, 1.0)]
     t, x = jnp.asarray(0.2), jax.random.normal(jax.random.key(0), (1,))
-    assert eqx.filter_jit(StackedMean(stack(fields), [0.0, 1.0]))(t, x) == fields[1](t, x)
+    assert at(StackedMean(stack(fields), [0.0, 1.0]), t, x) == fields[1](t, x)
