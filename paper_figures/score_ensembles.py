@@ -21,7 +21,7 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
 
 from ensembletheory.laws import GaussianMixture
-from ensembletheory.neural import Recipe, ScoreMatching, ScoreNetwork, StackedMean, error_products, floor, flow_log_prob, score_error, stack, train_ensemble
+from ensembletheory.neural import Recipe, ScoreMatching, ScoreNetwork, StackedMean, floor, flow_log_prob, member_errors, stack, train_ensemble
 from ensembletheory.plotting import LOOKS, WIDTHS, curve, dots, letter, new_figure, write_beside
 from ensembletheory.processes import VariancePreserving
 from ensembletheory.progress import progress
@@ -77,10 +77,11 @@ def _subsets(members: int) -> np.ndarray:
 
 def _losses(key, networks, objective: ScoreMatching, subsets: np.ndarray, draws: int) -> Data:
     """Excess losses of the averages over subsets, each by itself, and by the members' inner products the constants of their means."""
-    products = np.asarray(error_products(key, networks, objective, draws)).mean(axis=0)
-    excess = [score_error(key, StackedMean(networks, row), objective, draws).value for row in progress(subsets, "score errors", len(subsets))]
+    errors = np.asarray(member_errors(key, networks, objective, draws))[:, :, 0]
+    excess = np.mean((errors @ subsets.T) ** 2, axis=0)
+    products = errors.T @ errors / draws
     between = products[~np.eye(len(products), dtype=bool)].mean()
-    return {"floor": floor(objective).value, "excess": np.array(excess), "A": between, "B": np.trace(products) / len(products) - between}
+    return {"floor": floor(objective).value, "excess": excess, "A": between, "B": np.trace(products) / len(products) - between}
 
 
 class _Sampled:

@@ -5,8 +5,8 @@ from ensembletheory.neural.gains import sampled_gain as sampled_gain
 from ensembletheory.neural.gains import stacked_flow_log_prob as stacked_flow_log_prob
 from ensembletheory.neural.score_matching import ScoreMatching as ScoreMatching
 from ensembletheory.neural.score_matching import denoising_loss as denoising_loss
-from ensembletheory.neural.score_matching import error_products as error_products
 from ensembletheory.neural.score_matching import floor as floor
+from ensembletheory.neural.score_matching import member_errors as member_errors
 from ensembletheory.neural.score_matching import score_error as score_error
 from ensembletheory.neural.score_network import ScoreNetwork as ScoreNetwork
 from ensembletheory.neural.stacks import StackedMean as StackedMean

@@ -30,7 +30,7 @@ from ensembletheory.laws.expectation import expectation
 from ensembletheory.neural.stacks import member_values
 from ensembletheory.processes import GaussianPath
 
-__all__ = ["ScoreMatching", "denoising_loss", "error_products", "floor", "floor_at", "score_error"]
+__all__ = ["ScoreMatching", "denoising_loss", "floor", "floor_at", "member_errors", "score_error"]
 
 _BATCHES = 4096  # draws evaluated at once
 
@@ -106,19 +106,19 @@ def _errors(key: PRNGKeyArray, field: Field, objective: ScoreMatching, samples: 
 
 
 @eqx.filter_jit
-def error_products(key: PRNGKeyArray, fields: Any, objective: ScoreMatching, samples: int) -> Float[Array, "n K K"]:
-    """s_t^2 <e_k, e_l> at each of `samples` draws, e_k = field_k - exact score, for a stack of K fields.
+def member_errors(key: PRNGKeyArray, fields: Any, objective: ScoreMatching, samples: int) -> Float[Array, "n K d"]:
+    """The errors e_k = s_t (field_k - exact score) of a stack of K fields, at each of the draws of `score_error`.
 
-    With G their mean, ESM(sum_k w_k field_k) = w^T G w. Over all subsets of K' of the members, equally weighted, ESM has mean A + B / K' exactly, where A is the mean of
-    G off the diagonal and A + B its mean on the diagonal.
+    With G_kl the mean of <e_k, e_l>, ESM(sum_k w_k field_k) = w^T G w. Over all subsets of K' of the members, equally weighted, ESM has mean A + B / K' exactly, where A is
+    the mean of G off the diagonal and A + B its mean on the diagonal.
     """
 
-    def products(t, x):
-        errors = member_values(fields, t, x) - objective.process.score(objective.law)(t, x)[None, :]
-        return objective.process.noise_variance(t) * errors @ errors.T
+    def errors(t, x):
+        exact = objective.process.score(objective.law)(t, x)
+        return jnp.sqrt(objective.process.noise_variance(t)) * (member_values(fields, t, x) - exact[None, :])
 
     t, x, _ = objective._drawn(key, samples)
-    return jax.lax.map(lambda draw: products(*draw), (t, x), batch_size=_BATCHES)
+    return jax.lax.map(lambda draw: errors(*draw), (t, x), batch_size=_BATCHES)
 
 
 def floor_at(process: GaussianPath, law: Law, t: Float[Array, ""]) -> Estimate:

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 
 from ensembletheory.laws import Gaussian
-from ensembletheory.neural import ScoreMatching, StackedMean, denoising_loss, error_products, floor, member, score_error
+from ensembletheory.neural import ScoreMatching, StackedMean, denoising_loss, floor, member, member_errors, score_error
 from ensembletheory.neural.score_matching import floor_at
 from ensembletheory.processes import LinearInterpolant, VariancePreserving
 
@@ -75,12 +75,12 @@ def test_the_loss_of_training_is_an_unbiased_estimate(objective, trained):
 def test_the_mean_score_errs_by_the_average_less_the_ambiguity(objective, trained):
     """Krogh-Vedelsby, each side computed by itself on the same draws."""
     key, weights = jax.random.key(8), np.array([0.5, 0.2, 0.3])
-    products = np.asarray(error_products(key, trained.model, objective, SAMPLES))
+    errors = np.asarray(member_errors(key, trained.model, objective, SAMPLES))
     ensemble = score_error(key, StackedMean(trained.model, weights), objective, SAMPLES).value
     members = np.array([score_error(key, member(trained.model, k), objective, SAMPLES).value for k in range(3)])
-    np.testing.assert_allclose(np.einsum("nkk->k", products) / SAMPLES, members, rtol=1e-12)
-    centred = np.eye(3) - np.outer(np.ones(3), weights)  # row k: member k less the mean
-    ambiguity = weights @ np.einsum("ki,nij,kj->k", centred, products, centred) / SAMPLES
+    np.testing.assert_allclose(np.mean(np.sum(errors**2, axis=2), axis=0), members, rtol=1e-12)
+    centred = errors - np.einsum("k,nkd->nd", weights, errors)[:, None, :]
+    ambiguity = weights @ np.mean(np.sum(centred**2, axis=2), axis=0)
     np.testing.assert_allclose(ensemble, weights @ members - ambiguity, rtol=1e-12)
     assert ambiguity > 0
     assert ensemble < weights @ members
@@ -88,7 +88,8 @@ def test_the_mean_score_errs_by_the_average_less_the_ambiguity(objective, traine
 
 def test_over_all_subsets_the_error_is_a_constant_plus_a_multiple_of_one_over_k(objective, trained):
     key = jax.random.key(9)
-    G = np.asarray(error_products(key, trained.model, objective, SAMPLES)).mean(axis=0)
+    errors = np.asarray(member_errors(key, trained.model, objective, SAMPLES))
+    G = np.einsum("nkd,nld->kl", errors, errors) / SAMPLES
     A = G[~np.eye(3, dtype=bool)].mean()
     B = np.trace(G) / 3 - A
     for k in (1, 2, 3):
