@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ensembletheory.fitting.em import Climb, climb
 from ensembletheory.fitting.rows import Rows, blocks
 from ensembletheory.fitting.seeding import settled_centres, spread_centres, within_covariance
-from ensembletheory.linalg import cholesky
+from ensembletheory.linalg import cholesky, substitute
 
 __all__ = ["MixtureParameters", "ascend", "block_size", "fit", "start", "step"]
 
@@ -141,7 +141,7 @@ def _condition(mean: Float[Array, " d"], cov: Float[Array, "d d"], x: Float[Arra
     seen = observed.astype(x.dtype)
     gap = seen * (x - mean)
     root = cholesky(seen[:, None] * cov * seen[None, :] + jnp.diag(1 - seen))
-    whitened = _substitute(root, jnp.concatenate([gap[:, None], seen[:, None] * cov], axis=1))
+    whitened = substitute(root, jnp.concatenate([gap[:, None], seen[:, None] * cov], axis=1))
     z, gains = whitened[:, 0], whitened[:, 1:]
     log_prob = -0.5 * (z @ z + jnp.sum(seen) * math.log(2 * math.pi)) - jnp.sum(jnp.log(jnp.diagonal(root)))
     hidden = 1 - seen
@@ -157,16 +157,7 @@ def _responsibilities(log_joint: Float[Array, "K b"], weights: Float[Array, " b"
 
 def _inverse_root(cov: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """The inverse of the lower Cholesky factor."""
-    return _substitute(cholesky(cov), jnp.eye(cov.shape[0]))
-
-
-def _substitute(L: Float[Array, "d d"], B: Float[Array, "d m"]) -> Float[Array, "d m"]:
-    """The Z with L Z = B, row by row; LAPACK's threaded solver is no faster, and from 32 rows on stalls for 20 ms a call when threads compete for two cores."""
-
-    def row(i, Z):
-        return Z.at[i].set((B[i] - L[i] @ Z) / L[i, i])
-
-    return jax.lax.fori_loop(0, L.shape[0], row, jnp.zeros_like(B))
+    return substitute(cholesky(cov), jnp.eye(cov.shape[0]))
 
 
 def _positive(mass: Float[Array, " K"]) -> Float[Array, " K"]:
