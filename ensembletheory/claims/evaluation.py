@@ -12,7 +12,7 @@ from ensembletheory.claims.domain import LEAST
 
 __all__ = ["BLOCK", "Evaluator", "stacked"]
 
-BLOCK = 256  # instances per compiled call
+BLOCK = 32  # instances per compiled call: a margin by 2-D quadrature holds about 1 GB of nodes at once
 
 Stack = Mapping[str, np.ndarray]  # instances with a common leading axis
 

@@ -18,7 +18,7 @@ from ensembletheory.progress import progress
 __all__ = ["Search", "search"]
 
 STEPS = 160  # evaluations of one local search: 18 coordinates converge in about 120
-TOGETHER = 32  # local searches in one compiled call
+TOGETHER = 8  # local searches in one compiled call
 COMPASS_STARTS = 8
 FIRST_STEP, LAST_STEP = 2.0, 1e-6
 
@@ -58,27 +58,29 @@ def _best_of_groups(u: np.ndarray, margins: np.ndarray, groups: int) -> np.ndarr
 
 
 def _descend(evaluator: Evaluator, starts: np.ndarray, steps: int) -> np.ndarray | None:
-    """Where BFGS ends from `starts`; None if most of the first block cannot move."""
+    """Where BFGS ends from `starts`; None if most of the first block is stuck."""
     run, ends = jax.jit(jax.vmap(lambda u: _bfgs(evaluator, u, steps))), []
     blocks = np.split(starts, max(1, len(starts) // TOGETHER))
     for block in progress(blocks, f"falsify {evaluator.claim.id}", len(blocks)):
         try:
-            end, taken = (np.asarray(result) for result in run(jnp.asarray(block)))
+            end, taken, stuck = (np.asarray(result) for result in run(jnp.asarray(block)))
         except TypeError:  # no derivative: integer results, custom calls ...
             return None
         evaluator.evaluations += int(np.sum(taken))
         ends.append(end)
-        if np.mean(np.any(end != block, axis=1)) < 0.5:
+        if np.mean(stuck) > 0.5:
             return None
     return np.concatenate(ends)
 
 
-def _bfgs(evaluator: Evaluator, u: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
-    """Where BFGS ends from `u` and the evaluations it took; `u` itself, for one evaluation, if a gradient that is not finite keeps it there."""
+def _bfgs(evaluator: Evaluator, u: jax.Array, steps: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where BFGS ends from `u`, the evaluations it took, and whether a gradient that vanishes or is not finite kept it there (one evaluation)."""
     solver = optimistix.BFGS(rtol=1e-9, atol=1e-12)
     solution = optimistix.minimise(lambda v, _: evaluator.claim.traced(evaluator.claim.domain.instance(v))[0], solver, u, max_steps=steps, throw=False)
+    gradient = solution.state.f_info.grad
     moved = jnp.all(jnp.isfinite(solution.value)) & jnp.any(solution.value != u)
-    return jnp.where(moved, solution.value, u), jnp.where(moved, jnp.asarray(solution.stats["num_steps"]), 1)
+    stuck = ~moved & (jnp.any(~jnp.isfinite(gradient)) | jnp.all(gradient == 0))
+    return jnp.where(moved, solution.value, u), jnp.where(stuck, 1, jnp.asarray(solution.stats["num_steps"])), stuck
 
 
 def _compass(evaluator: Evaluator, starts: np.ndarray, budget: int) -> np.ndarray:

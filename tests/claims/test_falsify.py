@@ -22,10 +22,9 @@ def test_the_largest_ratio_by_another_optimiser():
     np.testing.assert_allclose(-min(found), LARGEST_RATIO, rtol=1e-9)
 
 
-@pytest.mark.parametrize("d", [1, 3])
-def test_gradient_search_refutes_a_false_constant_that_random_draws_confirm(d):
-    false = triangle(d, 8.0)
-    assert d == 1 or check(false).holds  # in 18 dimensions thousands of random draws see nothing
+def test_gradient_search_refutes_a_false_constant_that_random_draws_confirm():
+    false = triangle(3, 8.0)
+    assert check(false).holds  # in 18 dimensions thousands of random draws see nothing
     result = falsify(false, budget=10_000)
     assert result.found
     np.testing.assert_allclose(result.least, 8.0 - LARGEST_RATIO, rtol=1e-6)
