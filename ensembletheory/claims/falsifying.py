@@ -16,7 +16,7 @@ import numpy as np
 from ensembletheory import errors
 from ensembletheory.claims.claim import Claim, uncertainty
 from ensembletheory.claims.evaluation import Evaluator
-from ensembletheory.claims.rationals import floats
+from ensembletheory.claims.rationals import exact, floats
 from ensembletheory.claims.registry import resolve
 from ensembletheory.claims.search import Search, search
 from ensembletheory.claims.shrinking import shrink
@@ -34,8 +34,9 @@ SAME = 1e-4  # relative distance within which two searches found the same least 
 class Falsification:
     """What a search for a counter-example found, and how hard it looked.
 
-    `margin`, `error` and `kind` are those of the counter-example (its `instance` in fractions), else of the least margin seen (its `instance` in numbers).
+    `margin` and `error` are those of the counter-example (its `instance` in fractions), else of the least margin seen (its `instance` in numbers).
     `rehits` is the part of the local searches that ended at the least margin: near 1 the search is saturated, near 0 it is not.
+    `denied`: a compiled evaluation violated the claim, and evaluating the margin by itself did not.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Falsification:
     method: str
     domain: str
     statement: str
+    denied: bool
 
     @property
     def verdict(self) -> str:
@@ -59,7 +61,9 @@ class Falsification:
         effort = f"{self.evaluations:,} evaluations of a budget of {self.budget:,}, {self.searches} local searches by {self.method}"
         if self.found:
             return f"counter-example: margin {self.margin:.6g} at {_line(self.instance)} ({effort})"
-        return f"none found: least margin {self.least:.6g}, re-found by {self.rehits:.0%} of the searches ({effort}); this proves nothing outside {self.domain}"
+        denied = "; its violation was denied by evaluating the margin by itself" if self.denied else ""
+        least = f"least margin {self.least:.6g}{denied}, re-found by {self.rehits:.0%} of the searches"
+        return f"none found: {least} ({effort}); this is no proof, and says nothing outside {self.domain}"
 
     def as_json(self) -> str:
         """The whole record, with the version that found it."""
@@ -92,36 +96,42 @@ def falsify(claim: str | Claim, budget: int = 20_000, seed: int = 0) -> Falsific
 
 
 def _judged(evaluator: Evaluator, done: Search, budget: int, seed: int) -> Falsification:
-    instances = evaluator.instances(done.ends)
+    claim, instances = evaluator.claim, evaluator.instances(np.concatenate([done.ends, done.best_draw]))
     values, uncertainties = evaluator(instances)
     margins = values + uncertainties
     best = int(np.argmin(margins))
     worst = {name: value[best, ...] for name, value in instances.items()}
-    counterexample = _confirmed(evaluator, worst, float(margins[best])) if evaluator.claim.violated(values, uncertainties)[best] else None
+    violated = bool(claim.violated(values, uncertainties)[best])
+    found = _confirmed(evaluator, worst, float(margins[best])) if violated else None
+    seen = {name: value.tolist() for name, value in worst.items()}, float(values[best]), float(uncertainties[best])
+    instance, margin, error = seen if found is None else found
     return Falsification(
-        id=evaluator.claim.id,
-        found=counterexample is not None,
-        margin=float(values[best]) if counterexample is None else counterexample[1],
-        error=float(uncertainties[best]) if counterexample is None else counterexample[2],
-        instance={name: value.tolist() for name, value in worst.items()} if counterexample is None else as_text(counterexample[0]),
+        id=claim.id,
+        found=found is not None,
+        margin=margin,
+        error=error,
+        instance=instance,
         least=float(values[best]),
-        rehits=float(np.mean(np.isclose(margins, margins[best], rtol=SAME, atol=SAME))),
-        searches=len(margins),
+        rehits=float(np.mean(np.isclose(margins[:-1], margins[best], rtol=SAME, atol=SAME))),
+        searches=len(done.ends),
         evaluations=evaluator.evaluations,
         budget=budget,
         seed=seed,
         method=done.method,
-        domain=str(evaluator.claim.domain),
-        statement=evaluator.claim.statement,
+        domain=str(claim.domain),
+        statement=claim.statement,
+        denied=violated and found is None,
     )
 
 
-def _confirmed(evaluator: Evaluator, worst: Mapping[str, np.ndarray], margin: float) -> tuple[dict[str, np.ndarray], float, float] | None:
-    """The shrunk counter-example with its margin and uncertainty, evaluated again outside every compiled program; None if it does not survive that."""
-    fractions = shrink(evaluator, worst, margin)
-    estimate = evaluator.claim.margin(**{name: floats(value) for name, value in fractions.items()})
-    value, error = float(estimate.value), float(uncertainty(estimate))
-    return (fractions, value, error) if evaluator.claim.violated(value, error) else None
+def _confirmed(evaluator: Evaluator, worst: Mapping[str, np.ndarray], margin: float) -> tuple[dict[str, Any], float, float] | None:
+    """The shrunk counter-example, else the one found, with its margin and uncertainty evaluated again outside every compiled program; None if that denies both."""
+    for fractions in (shrink(evaluator, worst, margin), {name: exact(value) for name, value in worst.items()}):
+        estimate = evaluator.claim.margin(**{name: floats(value) for name, value in fractions.items()})
+        value, error = float(estimate.value), float(uncertainty(estimate))
+        if evaluator.claim.violated(value, error):
+            return as_text(fractions), value, error
+    return None
 
 
 def _line(instance: Mapping[str, Any]) -> str:

@@ -25,9 +25,10 @@ FIRST_STEP, LAST_STEP = 2.0, 1e-6
 
 @dataclass(frozen=True)
 class Search:
-    """Where the local searches ended, coordinates (starts, size), and what they were."""
+    """Where the local searches ended, coordinates (searches, size), the best random draw (1, size), and what the searches were."""
 
     ends: np.ndarray
+    best_draw: np.ndarray
     method: str
 
 
@@ -35,14 +36,15 @@ def search(evaluator: Evaluator, budget: int, seed: int) -> Search:
     """Search for the least margin with about `budget` evaluations, and no more unless a single sweep exceeds it."""
     u = evaluator.draws(budget // 4, seed)
     values, errors = evaluator(evaluator.instances(u))
-    remaining = budget - len(u)
+    best_draw, remaining = u[[np.argmin(values + errors)]], budget - len(u)
     if evaluator.compiled:
         starts = _best_of_groups(u, values + errors, _searches(remaining))
         ends = _descend(evaluator, starts, min(STEPS, remaining))
         if ends is not None:
-            return Search(ends, "BFGS")
+            return Search(ends, best_draw, "BFGS")
     starts = _best_of_groups(u, values + errors, COMPASS_STARTS)
-    return Search(_compass(evaluator, starts, budget - evaluator.evaluations), "compass search (the margin has no usable gradient)")
+    ends = _compass(evaluator, starts, budget - evaluator.evaluations)
+    return Search(ends, best_draw, "compass search (the margin has no usable gradient)")
 
 
 def _searches(evaluations: int) -> int:
@@ -64,7 +66,7 @@ def _descend(evaluator: Evaluator, starts: np.ndarray, steps: int) -> np.ndarray
     for block in progress(blocks, f"falsify {evaluator.claim.id}", len(blocks)):
         try:
             end, taken, stuck = (np.asarray(result) for result in run(jnp.asarray(block)))
-        except TypeError:  # no derivative: integer results, custom calls ...
+        except (TypeError, ValueError, NotImplementedError):  # no derivative: integer results, while loops, callbacks ...
             return None
         evaluator.evaluations += int(np.sum(taken))
         ends.append(end)

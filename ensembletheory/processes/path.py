@@ -79,7 +79,7 @@ class GaussianPath(eqx.Module):
 
     def _checked_time(self, argument: str, t: Numbers) -> Float[Array, ""]:
         time = jnp.asarray(t, dtype=self.horizon.dtype)
-        if is_concrete(time) and not 0 <= time <= self.horizon:
+        if is_concrete(time, self.horizon) and not 0 <= float(time) <= float(self.horizon):
             refuse(argument, f"{float(time):.6g}", f"a time from 0 (data) to {float(self.horizon):.6g} (noise)", "Time 0 is the data in every process here.")
         return time
 

@@ -51,9 +51,9 @@ class Sampler(eqx.Module):
         if self.grid.ndim != 1 or self.grid.size < 2:
             refuse("grid", f"shape {self.grid.shape}", "at least two times in a row", "See ensembletheory.samplers.uniform_grid.")
         if is_concrete(self.grid, self.process.horizon):
-            times = np.asarray(self.grid)
-            if np.any(np.diff(times) >= 0) or times[0] > self.process.horizon or times[-1] < 0:
-                expected = f"strictly decreasing times within [0, {float(self.process.horizon):.6g}]"
+            times, horizon = np.asarray(self.grid), float(self.process.horizon)
+            if np.any(np.diff(times) >= 0) or times[0] > horizon or times[-1] < 0:
+                expected = f"strictly decreasing times within [0, {horizon:.6g}]"
                 refuse("grid", f"times from {times[0]:.6g} to {times[-1]:.6g}", expected, "Sampling runs from noise (the horizon) to data (0).")
 
     def sample(self, key: PRNGKeyArray, n: int, start: Law) -> Float[Array, "n d"]:
@@ -134,9 +134,11 @@ def _log_prob(sampler: Sampler, x: Float[Array, "... d"]) -> Float[Array, "..."]
         def move(y):
             return sampler.scheme.step(sampler.process, sampler.field, t, s, y, jnp.zeros_like(y))
 
-        y = sampler.scheme.step(sampler.process, sampler.field, s, t, point, jnp.zeros_like(point))
-        for _ in range(_NEWTON_STEPS):
-            y = y - jnp.linalg.solve(jax.jacfwd(move)(y), move(y) - point)
+        def newton(y, _):
+            return y - jnp.linalg.solve(jax.jacfwd(move)(y), move(y) - point), None
+
+        first = sampler.scheme.step(sampler.process, sampler.field, s, t, point, jnp.zeros_like(point))
+        y = jax.lax.scan(newton, first, None, length=_NEWTON_STEPS)[0]
         return y, -jnp.linalg.slogdet(jax.jacfwd(move)(y))[1]
 
     def at(point):

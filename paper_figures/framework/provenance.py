@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ __all__ = ["data_digest", "digest", "environment", "inputs_digest", "source_dige
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("ensembletheory", "simulations", "paper_figures/framework")
-LIBRARIES = ("ensembletheory", "jax", "jaxlib", "numpy", "scipy", "matplotlib", "equinox")
+LIBRARIES = ("ensembletheory", "jax", "jaxlib", "numpy", "scipy", "matplotlib", "equinox", "optax", "scikit-learn", "pyarrow")
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def digest(content: bytes | str) -> str:
@@ -49,7 +56,7 @@ def environment() -> dict[str, Any]:
     """Versions, commit, machine and numeric settings of this run."""
     device = jax.devices()[0]
     return {
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": _git("status", "--porcelain") != "",
         "platform": platform.platform(),

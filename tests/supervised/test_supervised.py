@@ -31,9 +31,7 @@ def test_condorcet_reaches_the_targets():
     np.testing.assert_allclose(majority_vote_error([1, 3, 5, 7, 9], 0.6), [0.4, 0.352, 0.31744, 0.289792, 0.266568], atol=SIX_DIGITS)
 
 
-@pytest.mark.parametrize(
-    ("mean", "targets"), [(1.5, [0.48658, 0.38494, 0.32332, 0.24351, 0.13737, 0.02182]), (0.8, [0.71350, 0.71270, 0.72293, 0.74701, 0.79857, 0.90810])]
-)
+@pytest.mark.parametrize(("mean", "targets"), [(1.5, [0.48658, 0.38494, 0.32332, 0.24351, 0.13737, 0.02182]), (0.8, [0.71350, 0.71270, 0.72293, 0.74701, 0.79857, 0.90810])])
 def test_exponential_tails_reach_the_targets(mean, targets):
     np.testing.assert_allclose(exponential_tail([1, 2, 3, 5, 10, 30], mean, 1.0), targets, atol=FIVE_DIGITS)
 
