@@ -1,0 +1,87 @@
+"""What users type works as the README shows it, and importing the package changes nothing and loads no extra."""
+
+import contextlib
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ensembletheory as et
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```(python)?\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PYTHON = [block for language, block in BLOCKS if language]
+FACE = """
+AffineKernel Dense Diagonal Estimate Field Gain Gaussian GaussianMixture Law MeanField Ppca bootstrap_mixtures bootstrap_ppcas claims enable_x64
+fisher_divergence fit_mixture fit_ppca gain kl latent linear_pool log_normaliser log_pool mean_score_law mean_velocity_law processes samplers
+standard_normal w2 w2_barycenter w2_squared
+""".split()
+
+
+def numbers(text):
+    return [float(number) for number in re.findall(r"\d+\.\d+(?:e-?\d+)?", text)]
+
+
+def test_the_ten_lines_of_the_readme_print_what_it_shows():
+    assert len(PYTHON[0].strip().splitlines()) <= 10
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(PYTHON[0], {})
+    shown = next(block for language, block in BLOCKS if not language and "gain" in block)
+    assert len(printed.getvalue().splitlines()) == 4
+    np.testing.assert_allclose(numbers(printed.getvalue()), numbers(shown), rtol=1e-9, atol=1e-13)  # ten digits; error bounds are below 1e-14
+
+
+def test_the_numbers_on_paper():
+    values = np.array(numbers(next(block for language, block in BLOCKS if not language and "gain" in block)))
+    assert values[np.isclose(values, np.log(1.25) / 2, rtol=1e-9)].size == 1  # the log pool's gain
+    variance = 4 / 3 * np.log(2)
+    assert values[np.isclose(values, 0.5 * (np.log(variance) + 1 / variance - 1), rtol=1e-9)].size == 1  # the averaged score's divergence
+
+
+def test_the_claim_of_the_readme_is_refuted_by_the_search():
+    names = {}
+    exec(PYTHON[1], names)
+    found = et.claims.falsify(names["margin"], budget=2000)
+    assert found.found
+    assert found.margin < 0
+
+
+@pytest.mark.parametrize("name", FACE)
+def test_every_public_name_resolves_and_is_documented(name):
+    assert getattr(et, name).__doc__
+
+
+def test_importing_changes_no_setting_and_loads_no_extra():
+    code = """
+import json, sys, jax
+before = dict(jax.config.values)
+import ensembletheory
+after = dict(jax.config.values)
+extras = [name for name in ("optax", "hypothesis", "matplotlib", "dask", "pyarrow", "sklearn", "pytest", "typer") if name in sys.modules]
+print(json.dumps([sorted(key for key in after if after[key] != before.get(key)), extras]))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(result.stdout) == [[], []]
+
+
+def test_conventions_are_importable_documentation():
+    import ensembletheory.conventions
+
+    for word in ("nats", "w2_squared", "horizon", "score"):
+        assert word in ensembletheory.conventions.__doc__.lower()
+
+
+def test_citation_names_the_version_and_the_licence():
+    citation = (ROOT / "CITATION.cff").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    version = re.search(r'^version = "(.*)"', project, re.MULTILINE).group(1)
+    assert f"version: {version}" in citation
+    assert "license: MIT" in citation
+    for key in ("cff-version", "title", "authors", "message"):
+        assert re.search(rf"^{key}:", citation, re.MULTILINE)
