@@ -23,7 +23,7 @@ $(BIN)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 test: $(BIN)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 reproduce: $(BIN)/installed
 	$(BIN)/python -m paper_figures --out $(OUT) $(if $(QUICK),--quick)

@@ -29,11 +29,19 @@ with install_import_hook("ensembletheory", "beartype.beartype"):
     import ensembletheory  # noqa: F401
 
 
+def pytest_sessionfinish(session, exitstatus):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["compilations"] = _compilations
+    elif exitstatus == 0 and _compilations > MOST_COMPILATIONS:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    global _compilations
+    _compilations += getattr(node, "workeroutput", {}).get("compilations", 0)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(f"XLA compilations: {_compilations} of at most {MOST_COMPILATIONS}")
-
-
-def pytest_sessionfinish(session, exitstatus):
-    if exitstatus == 0 and _compilations > MOST_COMPILATIONS:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,8 +1,8 @@
 r"""Where is a margin least? Local searches from many starts in the chart of the domain, where no constraint is left.
 
 A quarter of the budget is spent on random instances; they are dealt into as many groups as there will be local searches, and the best of each group starts one.
-The local search is BFGS (optimistix; a block of searches in one compiled call). Where it cannot move, because the margin cannot be traced or its gradient vanishes
-or is not finite, it is a compass search: a step along every axis, halved where none helps. One evaluation is one value, with its gradient where BFGS needs it.
+The local search is L-BFGS (optimistix; a block of searches in one compiled call). Where it cannot move, because the margin cannot be traced or its gradient vanishes
+or is not finite, it is a compass search: a step along every axis, halved where none helps. One evaluation is one value, with its gradient where L-BFGS needs it.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def search(evaluator: Evaluator, budget: int, seed: int) -> Search:
         starts = _best_of_groups(u, values + errors, _searches(remaining))
         ends = _descend(evaluator, starts, min(STEPS, remaining))
         if ends is not None:
-            return Search(ends, best_draw, "BFGS")
+            return Search(ends, best_draw, "L-BFGS")
     starts = _best_of_groups(u, values + errors, COMPASS_STARTS)
     ends = _compass(evaluator, starts, budget - evaluator.evaluations)
     return Search(ends, best_draw, "compass search (the margin has no usable gradient)")
@@ -60,8 +60,8 @@ def _best_of_groups(u: np.ndarray, margins: np.ndarray, groups: int) -> np.ndarr
 
 
 def _descend(evaluator: Evaluator, starts: np.ndarray, steps: int) -> np.ndarray | None:
-    """Where BFGS ends from `starts`; None if most of the first block is stuck."""
-    run, ends = jax.jit(jax.vmap(lambda u: _bfgs(evaluator, u, steps))), []
+    """Where L-BFGS ends from `starts`; None if most of the first block is stuck."""
+    run, ends = jax.jit(jax.vmap(lambda u: _lbfgs(evaluator, u, steps))), []
     blocks = np.split(starts, max(1, len(starts) // TOGETHER))
     for block in progress(blocks, f"falsify {evaluator.claim.id}", len(blocks)):
         try:
@@ -75,9 +75,9 @@ def _descend(evaluator: Evaluator, starts: np.ndarray, steps: int) -> np.ndarray
     return np.concatenate(ends)
 
 
-def _bfgs(evaluator: Evaluator, u: jax.Array, steps: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Where BFGS ends from `u`, the evaluations it took, and whether a gradient that vanishes or is not finite kept it there (one evaluation)."""
-    solver = optimistix.BFGS(rtol=1e-9, atol=1e-12)
+def _lbfgs(evaluator: Evaluator, u: jax.Array, steps: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where L-BFGS ends from `u`, the evaluations it took, and whether a gradient that vanishes or is not finite kept it there (one evaluation)."""
+    solver = optimistix.LBFGS(rtol=1e-9, atol=1e-12)
     solution = optimistix.minimise(lambda v, _: evaluator.claim.traced(evaluator.claim.domain.instance(v))[0], solver, u, max_steps=steps, throw=False)
     gradient = solution.state.f_info.grad
     moved = jnp.all(jnp.isfinite(solution.value)) & jnp.any(solution.value != u)

@@ -30,7 +30,7 @@ def test_gradient_search_refutes_a_false_constant_that_random_draws_confirm():
     assert result.found
     np.testing.assert_allclose(result.least, 8.0 - LARGEST_RATIO, rtol=1e-6)
     assert result.rehits > 0.3
-    assert result.method == "BFGS"
+    assert result.method == "L-BFGS"
     assert 8.0 - ratio(*as_numbers(result.instance).values(), np) < 0
 
 
