@@ -120,25 +120,31 @@ def _sampled_moments(
 ) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
     """Mean and variance in each coordinate (the two displayed equations)."""
 
-    def log_G(u):
-        return weights @ jnp.log1p(u * (variances - 1))
+    def log_G(u, rest):
+        return weights @ jnp.log(rest + u * variances)
 
-    def B(u):
-        return weights @ (means / (1 + u * (variances - 1)))
+    def B(u, rest):
+        return weights @ (means / (rest + u * variances))
 
-    safe_e = jnp.where(e > 0, e, 1.0)
+    safe_e, log_G1 = jnp.where(e > 0, e, 1.0), weights @ jnp.log(variances)
+
+    def diffused(w, rest):
+        return jnp.exp(-(1 + e) * log_G(w ** (1 / safe_e), -jnp.expm1(jnp.log1p(-rest) / safe_e)))
+
+    def driven(r, rest):
+        u, rest = r**2, rest * (1 + r)
+        return r**e * B(u, rest) * jnp.exp((1 + e) / 2 * (log_G1 - log_G(u, rest)))
+
     start = jnp.where(e > 0, u_T**safe_e, 1.0)
-    diffused = _integral(lambda w: jnp.exp(-(1 + e) * log_G(w ** (1 / safe_e))), start)
-    variance = start * jnp.exp((1 + e) * (log_G(jnp.asarray(1.0)) - log_G(u_T))) + jnp.exp((1 + e) * log_G(jnp.asarray(1.0))) * diffused
-    driven = _integral(lambda r: r**e * B(r**2) * jnp.exp((1 + e) / 2 * (log_G(jnp.asarray(1.0)) - log_G(r**2))), jnp.sqrt(u_T))
-    return (1 + e) * driven, variance
+    variance = start * jnp.exp((1 + e) * (log_G1 - log_G(u_T, 1 - u_T))) + jnp.exp((1 + e) * log_G1) * _integral(diffused, start)
+    return (1 + e) * _integral(driven, jnp.sqrt(u_T)), variance
 
 
 def _integral(f, start: Float[Array, ""]) -> Float[Array, " d"]:
-    """The integral of f from `start` to 1."""
+    """The integral of f(x, 1 - x) over x from `start` to 1; 1 - x is given without cancellation, for variances as small as 1e-8."""
     nodes, weights = _UNIT_RULE
-    points = start + (1 - start) * jnp.asarray(nodes)
-    return (1 - start) * jnp.asarray(weights) @ jax.vmap(f)(points)
+    points, rest = start + (1 - start) * jnp.asarray(nodes), (1 - start) * jnp.asarray(nodes[::-1])  # the rule is symmetric
+    return (1 - start) * jnp.asarray(weights) @ jax.vmap(f)(points, rest)
 
 
 def _graded_rule() -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ __all__ = ["Member", "checked_gaussians", "checked_laws"]
 Member = Law | Ppca
 
 
-def checked_laws(members: Sequence[Member], weights: Numbers | None) -> tuple[list[Law], Float[Array, " K"]]:
+def checked_laws(members: Sequence[Member] | Member, weights: Numbers | None) -> tuple[list[Law], Float[Array, " K"]]:
     """The members as laws, and their weights (None: 1/K each).
 
     Raises:

@@ -74,7 +74,7 @@ def test_provenance_is_complete(tmp_path):
     assert about["numbers"] == [{"name": "level", "got": 2.0, "printed": "2.00", "tolerance": 0.005, "holds": True}]
     assert about["wall_time_s"] > 0
     environment = about["environment"]
-    assert set(environment["versions"]) == {"python", "ensembletheory", "jax", "jaxlib", "numpy", "scipy", "matplotlib", "equinox"}
+    assert set(environment["versions"]) == {"python", *provenance.LIBRARIES}
     assert environment["versions"]["numpy"] == np.__version__
     assert (environment["x64"], environment["prng"], environment["device"].split(":")[0]) == (True, "threefry2x32", "cpu")
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)

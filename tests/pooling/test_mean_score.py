@@ -10,6 +10,7 @@ from tests.helpers import spd
 
 VP = et.processes.VariancePreserving()
 UNIT = et.processes.VariancePreserving(1.0, 1.0, 1.0)
+APART = [et.Gaussian([-1.0, 2.0], np.diag([0.25, 4.0])), et.Gaussian([2.0, 0.5], np.diag([3.0, 0.1]))]
 TABLE = [et.Gaussian([-1.0], 0.25), et.Gaussian([2.0], 4.0)]
 
 
@@ -136,7 +137,7 @@ def test_sharp_members_keep_their_digits():
         (lambda: et.mean_score_law(TABLE, VP, horizon=-1.0), "`horizon`.*positive"),
         (lambda: et.mean_score_law(TABLE, VP, horizon=2.0), "`horizon`.*from 0"),
         (lambda: et.mean_score_law(TABLE, VP, weights=[1.0, 1.0]), "`weights`.*sum 2"),
-        (lambda: et.mean_score_law(members(0, 2, diagonal=False)[0], VP, churn=200.0), "two resolutions that differ"),
+        (lambda: et.mean_score_law(APART, VP, churn=20.0), "two resolutions that differ"),
     ],
 )
 def test_bad_input_is_refused_with_a_reason(call, message):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ensembletheory as et
+from ensembletheory.pooling.members import checked_laws
 from tests.helpers import spd
 
 HALF_TWO = [et.Gaussian([0.0], 0.5), et.Gaussian([0.0], 2.0)]
@@ -123,13 +124,17 @@ def test_bad_members_and_weights_are_refused(rule):
     g = et.standard_normal(2)
     for call, message in [
         (lambda: rule([]), "`members`.*empty"),
-        (lambda: rule(g), "`members`.*one law"),
         (lambda: rule([g, et.standard_normal(1)]), r"`members`.*dimensions \[1, 2\]"),
         (lambda: rule([g, g], [0.5, 0.6]), "`weights`.*sum 1.1"),
         (lambda: rule([g, g], [1.0]), r"`weights`.*shape \(1,\)"),
     ]:
         with pytest.raises(ValueError, match=f"(?s){message}"):
             call()
+
+
+def test_one_law_is_not_a_list_of_members():
+    with pytest.raises(ValueError, match="`members`.*one law.*a list"):
+        checked_laws(et.standard_normal(2), None)
 
 
 @pytest.mark.parametrize("rule", [et.log_pool, et.w2_barycenter])

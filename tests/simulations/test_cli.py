@@ -49,7 +49,7 @@ def test_failed_cells_are_named_and_the_status_is_1(tmp_path):
     ("arguments", "message"),
     [
         (["run", "mean-score-monotony"], "nearest: mean-score-monotone"),
-        (["status", "zzz"], "nearest: mean-score-monotone"),
+        (["status", "zzz"], "nearest: density-ensembles, mean-score-monotone"),
         (["run", f"{SMALL}:draw"], "a function"),
         (["run", f"{SMALL}:nothing"], "`reference`"),
         (["run", "no_such_module:study"], "`reference`"),
