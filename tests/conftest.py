@@ -11,8 +11,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_default_prng_impl", "threefry2x32")
 
-MOST_COMPILATIONS = 2500
+MOST_COMPILATIONS = 2500  # a process: XLA keeps every compiled program
 _compilations = 0
+_of_workers: list[int] = []
 
 
 def _count(event: str, duration: float, **_) -> None:
@@ -32,16 +33,20 @@ with install_import_hook("ensembletheory", "beartype.beartype"):
 def pytest_sessionfinish(session, exitstatus):
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["compilations"] = _compilations
-    elif exitstatus == 0 and _compilations > MOST_COMPILATIONS:
+    elif exitstatus == 0 and max(_counts()) > MOST_COMPILATIONS:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    global _compilations
-    _compilations += getattr(node, "workeroutput", {}).get("compilations", 0)
+    _of_workers.append(getattr(node, "workeroutput", {}).get("compilations", 0))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(f"XLA compilations: {_compilations} of at most {MOST_COMPILATIONS}")
+    terminalreporter.write_line(f"XLA compilations: {' + '.join(map(str, _counts()))} (at most {MOST_COMPILATIONS} a process)")
+
+
+def _counts() -> list[int]:
+    """Of each process that ran tests."""
+    return _of_workers or [_compilations]
