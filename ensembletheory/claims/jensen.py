@@ -4,12 +4,8 @@ KL(p || .) is convex, so the pool is at least as good as its members on average.
 mass, responsibilities of a narrow and a very wide member switch, and the score of the pool bends more than any member's.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 from ensembletheory.claims.claim import Mutant, claim
-from ensembletheory.claims.domain import Domain
-from ensembletheory.claims.members import average, gaussian, gaussians
+from ensembletheory.claims.members import THREE_MEMBERS, average, equal_members, gaussian, gaussians
 from ensembletheory.claims.parts import positive, real, simplex
 from ensembletheory.divergences import fisher_divergence, kl
 from ensembletheory.estimate import Estimate
@@ -17,19 +13,7 @@ from ensembletheory.pooling import linear_pool
 
 __all__ = ["linear_pool_fisher", "linear_pool_kl"]
 
-THREE_MEMBERS = Domain(
-    target_mean=real(-3, 3),
-    target_variance=positive(0.1, 10),
-    means=real(-3, 3, shape=(3,)),
-    variances=positive(0.05, 20, shape=(3,)),
-    weights=simplex(3),
-)
 TWO_MEMBERS = THREE_MEMBERS.replace(means=real(-4, 4, shape=(2,)), variances=positive(0.05, 1e4, shape=(2,)), weights=simplex(2))
-
-
-def _equal_members() -> Iterator[dict[str, Any]]:
-    for mean, variance in ((0.0, 1.0), (-2.0, 0.25), (1.5, 9.0)):
-        yield {"target_mean": 0.5, "target_variance": 2.0, "means": [mean] * 3, "variances": [variance] * 3, "weights": [0.2, 0.3, 0.5]}
 
 
 def _other_weights(target_mean, target_variance, means, variances, weights) -> Estimate:
@@ -44,7 +28,7 @@ def _other_weights(target_mean, target_variance, means, variances, weights) -> E
     domain=THREE_MEMBERS,
     kind="theorem",
     references=["mattei2025ensembles", "genest1986combining"],
-    equality=_equal_members,
+    equality=equal_members,
     mutants={"other-weights": Mutant("the pool has the weights of the average: equal ones, instead", _other_weights)},
     proof="E_p of log sum_k w_k q_k >= sum_k w_k log q_k, pointwise by concavity of the logarithm.",
 )

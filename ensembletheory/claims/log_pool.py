@@ -3,14 +3,10 @@ r"""Claims about the log pool g = prod_k q_k^{w_k} / Z.
 Forward KL gains exactly -log Z, whatever the target. Reverse KL need not gain: the entropy of g can fall below the members' average by more than its fit improves.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 import jax.numpy as jnp
 
 from ensembletheory.claims.claim import Mutant, claim
-from ensembletheory.claims.domain import Domain
-from ensembletheory.claims.members import average, gaussian, gaussians
+from ensembletheory.claims.members import THREE_MEMBERS, average, equal_members, gaussian, gaussians
 from ensembletheory.claims.parts import positive, real, simplex
 from ensembletheory.divergences import kl
 from ensembletheory.estimate import Estimate, closed_form
@@ -18,19 +14,7 @@ from ensembletheory.pooling import log_normaliser, log_pool
 
 __all__ = ["log_pool_kl", "log_pool_reverse_kl"]
 
-THREE_MEMBERS = Domain(
-    target_mean=real(-3, 3),
-    target_variance=positive(0.1, 10),
-    means=real(-3, 3, shape=(3,)),
-    variances=positive(0.05, 20, shape=(3,)),
-    weights=simplex(3),
-)
 TWO_MEMBERS = THREE_MEMBERS.replace(means=real(-3, 3, shape=(2,)), variances=positive(0.05, 20, shape=(2,)), weights=simplex(2))
-
-
-def _equal_members() -> Iterator[dict[str, Any]]:
-    for mean, variance in ((0.0, 1.0), (-2.0, 0.25), (1.5, 9.0)):
-        yield {"target_mean": 0.5, "target_variance": 2.0, "means": [mean] * 3, "variances": [variance] * 3, "weights": [0.2, 0.3, 0.5]}
 
 
 def _gain(p, members, weights, pool) -> Estimate:
@@ -55,7 +39,7 @@ def _product_of_experts(target_mean, target_variance, means, variances, weights)
     domain=THREE_MEMBERS,
     kind="theorem",
     references=["heskes1998selecting", "genest1986combining"],
-    equality=_equal_members,
+    equality=equal_members,
     mutants={
         "larger-gain": Mutant("the constant: a gain of -1.1 log Z", _more_than_the_normaliser),
         "product-of-experts": Mutant("weights that sum to one: the product of all members", _product_of_experts),
