@@ -15,6 +15,7 @@ from sklearn.mixture import GaussianMixture as Peer
 from ensembletheory.fitting import NotConverged, fit_mixture, mixture_em
 from ensembletheory.fitting.mixture_em import MixtureParameters, start
 from ensembletheory.fitting.rows import Rows, blocks, read_table
+from tests.fitting.rows import as_rows, holes
 
 EPS = np.finfo(float).eps
 step, ascend = eqx.filter_jit(mixture_em.step), eqx.filter_jit(mixture_em.ascend)
@@ -25,20 +26,6 @@ def draw(seed, n=60, d=3, gap=3.0):
     rng = np.random.default_rng(seed)
     mix = rng.normal(size=(d, d)) + 2 * np.eye(d)
     return rng.normal(size=(n, d)) @ mix.T + gap * (np.arange(n) % 2)[:, None]
-
-
-def holes(seed, X, share=0.3):
-    """X with missing values, at least one value observed in each row."""
-    rng = np.random.default_rng(seed)
-    mask = rng.random(X.shape) < share
-    mask[np.arange(len(X)), rng.integers(X.shape[1], size=len(X))] = False
-    return np.where(mask, np.nan, X)
-
-
-def as_rows(X, weights=None):
-    seen = ~np.isnan(X)
-    weights = np.ones(len(X)) if weights is None else weights
-    return Rows(jnp.asarray(np.where(seen, X, 0.0)), None if seen.all() else jnp.asarray(seen), jnp.asarray(weights))
 
 
 def whole(rows):

@@ -11,7 +11,7 @@ from scipy import stats
 
 from ensembletheory.fitting import NotConverged, fit_ppca, ppca_em
 from ensembletheory.fitting.ppca_em import PpcaParameters, closed_form, start
-from ensembletheory.fitting.rows import Rows
+from tests.fitting.rows import as_rows, holes
 
 EPS = np.finfo(float).eps
 step, ascend = eqx.filter_jit(ppca_em.step), eqx.filter_jit(ppca_em.ascend)
@@ -20,19 +20,6 @@ step, ascend = eqx.filter_jit(ppca_em.step), eqx.filter_jit(ppca_em.ascend)
 def draw(seed, n=60, d=4, q=2, noise=0.5):
     rng = np.random.default_rng(seed)
     return rng.normal(size=(n, q)) @ rng.normal(size=(q, d)) * 2 + noise * rng.normal(size=(n, d)) + rng.normal(size=d)[None, :]
-
-
-def holes(seed, X, share=0.3):
-    rng = np.random.default_rng(seed)
-    mask = rng.random(X.shape) < share
-    mask[np.arange(len(X)), rng.integers(X.shape[1], size=len(X))] = False
-    return np.where(mask, np.nan, X)
-
-
-def as_rows(X, weights=None):
-    seen = ~np.isnan(X)
-    weights = np.ones(len(X)) if weights is None else weights
-    return Rows(jnp.asarray(np.where(seen, X, 0.0)), None if seen.all() else jnp.asarray(seen), jnp.asarray(weights))
 
 
 def parameters_of(seed, d=4, q=2):
