@@ -10,6 +10,7 @@ export OMP_NUM_THREADS ?= 1
 
 help:
 	@echo "make test              set up .venv, run the tests (under 12 minutes on two cores)"
+	@echo "make verify            what takes longer: searches for every false claim, mutants of the formulas (45 minutes)"
 	@echo "make reproduce         draw the figures, check the claims, write $(OUT)/index.html (resumes where it stopped)"
 	@echo "make reproduce QUICK=1 the same from small inputs, under 90 seconds"
 	@echo "make simulate          run the Monte-Carlo studies (resumes where it stopped)"
@@ -24,6 +25,10 @@ $(BIN)/installed: pyproject.toml constraints.txt
 
 test: $(BIN)/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+verify: $(BIN)/installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m verify -o session_timeout=3600
+	$(BIN)/python -m tests.mutation --most 240
 
 reproduce: $(BIN)/installed
 	$(BIN)/python -m paper_figures --out $(OUT) $(if $(QUICK),--quick)
