@@ -147,5 +147,5 @@ FIGURE = Figure(
     "each Gaussian pool touches zero at its own variance, and the curves cross, so that no pool is best for all targets.",
     source="theorem on averaged scores and the chain of means, derived in ensembletheory.pooling; setting of Razafindralambo et al., "
     '"When are two scores better than one?", TMLR 2026',
-    claims=("log-pool-kl", "linear-pool-kl", "mean-score-kl-average", "mean-score-beats-best", "barycenter-beats-average"),
+    claims=("log-pool-kl", "linear-pool-kl", "mean-score-kl-average", "mean-score-beats-best", "barycenter-kl"),
 )

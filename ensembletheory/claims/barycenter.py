@@ -12,11 +12,11 @@ from ensembletheory.divergences import kl
 from ensembletheory.estimate import Estimate
 from ensembletheory.pooling import w2_barycenter
 
-__all__ = ["barycenter_beats_average"]
+__all__ = ["barycenter_kl"]
 
 
 @claim(
-    id="barycenter-beats-average",
+    id="barycenter-kl",
     statement=r"\mathrm{KL}(p \,\|\, b) \leq \sum_k w_k \, \mathrm{KL}(p \,\|\, q_k), \quad b = \mathrm{argmin}_q \sum_k w_k W_2^2(q, q_k)",
     source="the analogue of log-pool-kl for the W2 barycenter (Agueh & Carlier 2011); refuted here",
     domain=Domain(
@@ -30,7 +30,7 @@ __all__ = ["barycenter_beats_average"]
     references=["agueh2011barycenters"],
     proof="log s + v / (2 s^2) is concave in s where s^2 > 3 v.",
 )
-def barycenter_beats_average(target_mean, target_variance, means, variances, weights) -> Estimate:
+def barycenter_kl(target_mean, target_variance, means, variances, weights) -> Estimate:
     """The gain of the barycenter in forward KL."""
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
     return average(weights, members, lambda q: kl(p, q)) - kl(p, w2_barycenter(members, weights))

@@ -1,4 +1,4 @@
-"""The claims of the package: margins by a second route, theorems under Hypothesis, equality families, and a search that must find what is false.
+"""The first claims of the package: margins by a second route, theorems under Hypothesis, equality families, and a search that must find what is false.
 
 The second route is NumPy and SciPy alone: densities on a fine grid (the trapezoidal rule converges exponentially for them), quantile functions, moment equations of
 the reverse dynamics, and Gauss-Hermite expectations.
@@ -15,7 +15,7 @@ from ensembletheory.claims import check, falsify, get, ids, stored
 from ensembletheory.claims.bibliography import bibtex
 
 THEOREMS = ("linear-pool-kl", "log-pool-kl", "mean-score-kl-average", "linear-vae-elbo-gap")
-REFUTED = ("linear-pool-fisher", "log-pool-reverse-kl", "mean-score-beats-best", "barycenter-beats-average")
+REFUTED = ("linear-pool-fisher", "log-pool-reverse-kl", "mean-score-beats-best", "barycenter-kl")
 MUTANTS = [(id, name) for id in THEOREMS for name in get(id).mutants]
 BUDGET = 2_000
 
@@ -86,7 +86,7 @@ def log_pool_reverse_kl(instance):
     return sum(w * kl(q, log_density(x, p), x) for w, q in zip(weights, members, strict=True)) - reverse
 
 
-def barycenter_beats_average(instance):
+def barycenter_kl(instance):
     """The barycenter on the line averages quantile functions; its moments by Gauss-Hermite over the quantiles of N(0, 1)."""
     p, members, weights, x = unpacked(instance)
     z, mass = np.polynomial.hermite_e.hermegauss(5)
@@ -142,7 +142,7 @@ def second_route(id):
 
 
 def test_the_claims_are_these():
-    assert set(ids()) == {*THEOREMS, *REFUTED}
+    assert set(ids()) >= {*THEOREMS, *REFUTED}
     assert {get(id).kind for id in THEOREMS} == {"theorem"}
     assert {get(id).kind for id in REFUTED} == {"refuted"}
 
