@@ -1,4 +1,4 @@
-"""One progress display for everything that takes long: a bar on a terminal, a line per tenth in a log."""
+"""One progress display for everything that takes long: a bar on a terminal, a line per tenth in a log once it has taken 2 seconds."""
 
 import sys
 import time
@@ -11,6 +11,8 @@ from rich.progress import track
 __all__ = ["progress"]
 
 T = TypeVar("T")
+
+_SHORT = 2.0  # seconds of which a log is told nothing
 
 
 def progress(items: Iterable[T], description: str, total: int) -> Iterator[T]:
@@ -25,6 +27,7 @@ def _logged(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     start, printed = time.monotonic(), 0
     for done, item in enumerate(items, start=1):
         yield item
-        if done * 10 // total > printed:
+        elapsed = time.monotonic() - start
+        if done * 10 // total > printed and elapsed > _SHORT:
             printed = done * 10 // total
-            print(f"{description}: {done}/{total}, {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+            print(f"{description}: {done}/{total}, {elapsed:.0f} s", file=sys.stderr, flush=True)
