@@ -5,11 +5,14 @@ the target, the difference is a gain, and a claim says what sign the gain must h
 """
 
 from ensembletheory import claims as claims
+from ensembletheory import identifiability as identifiability
 from ensembletheory import latent as latent
 from ensembletheory import processes as processes
 from ensembletheory import samplers as samplers
 from ensembletheory.covariance import Dense as Dense
 from ensembletheory.covariance import Diagonal as Diagonal
+from ensembletheory.covariance import Isotropic as Isotropic
+from ensembletheory.covariance import LowRankPlusDiagonal as LowRankPlusDiagonal
 from ensembletheory.divergences import fisher_divergence as fisher_divergence
 from ensembletheory.divergences import kl as kl
 from ensembletheory.divergences import w2 as w2
@@ -25,13 +28,19 @@ from ensembletheory.gains import Gain as Gain
 from ensembletheory.gains import gain as gain
 from ensembletheory.kernels import AffineKernel as AffineKernel
 from ensembletheory.latent import Ppca as Ppca
+from ensembletheory.laws import FiniteLaw as FiniteLaw
 from ensembletheory.laws import Gaussian as Gaussian
 from ensembletheory.laws import GaussianMixture as GaussianMixture
+from ensembletheory.laws import GridLaw as GridLaw
 from ensembletheory.laws import Law as Law
 from ensembletheory.laws import standard_normal as standard_normal
+from ensembletheory.pooling import average_aligned_loadings as average_aligned_loadings
+from ensembletheory.pooling import average_covariances as average_covariances
+from ensembletheory.pooling import average_loadings as average_loadings
 from ensembletheory.pooling import linear_pool as linear_pool
 from ensembletheory.pooling import log_normaliser as log_normaliser
 from ensembletheory.pooling import log_pool as log_pool
+from ensembletheory.pooling import match_moments as match_moments
 from ensembletheory.pooling import mean_score_law as mean_score_law
 from ensembletheory.pooling import mean_velocity_law as mean_velocity_law
 from ensembletheory.pooling import w2_barycenter as w2_barycenter
