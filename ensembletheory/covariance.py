@@ -1,7 +1,13 @@
 r"""Covariance matrices, each stored by its structure, behind one interface.
 
-A `Covariance` of dimension d represents a symmetric positive semi-definite d x d matrix S through a factor L with L L^T = S:
-`whiten(x)` = L^{-1} x and `unwhiten(z)` = L z, so that |whiten(x)|^2 = x^T S^{-1} x and `unwhiten` of a standard normal vector has covariance S.
+A `Covariance` of dimension d represents a symmetric positive semi-definite d x d matrix S through a factor L (d, width) with L L^T = S: `unwhiten(z)` = L z turns a standard
+normal vector into one of covariance S, and `whiten(x)` = L^T S^{-1} x is the shortest z with L z = x (L^{-1} x where L is square), so that |whiten(x)|^2 = x^T S^{-1} x.
+
+Low rank plus diagonal, S = F F^T + D with F (d, k): L = [D^{1/2}, F]. With A = D^{-1/2} F, M = I + A^T A (k x k) and y = D^{-1/2} x,
+
+    whiten(x) = (y - A z, z),  z = M^{-1} A^T y (ridge regression of y on A),     S^{-1} x = D^{-1/2} (y - A z),     log det S = log det D + log det M,
+
+(Woodbury; the matrix determinant lemma): O(d k^2), and x^T S^{-1} x = |y - A z|^2 + |z|^2 is a sum of squares, from which nothing cancels.
 """
 
 from abc import abstractmethod
@@ -13,41 +19,50 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
-from ensembletheory.linalg import cholesky, logdet, solve_lower, solve_lower_transposed, solve_spd, sqrtm, symmetrised
+from ensembletheory.linalg import cholesky, logdet, solve_lower, solve_lower_transposed, solve_spd, sqrtm, substitute, symmetrised
 
-__all__ = ["Covariance", "Dense", "Diagonal", "as_covariance", "refuse_singular"]
+__all__ = ["AxisAligned", "Covariance", "Dense", "Diagonal", "Isotropic", "LowRankPlusDiagonal", "as_covariance", "refuse_singular"]
+
+
+def _floats(value: Numbers) -> Array:
+    return jnp.asarray(value, dtype=jnp.result_type(float))
 
 
 class Covariance(eqx.Module):
-    """A symmetric positive semi-definite matrix; see `Dense` and `Diagonal`."""
+    """A symmetric positive semi-definite matrix; see `Isotropic`, `Diagonal`, `LowRankPlusDiagonal` and `Dense`."""
 
     @property
     @abstractmethod
     def dim(self) -> int:
         """The number of rows."""
 
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """The number of columns of L."""
+
     @abstractmethod
     def as_matrix(self) -> Float[Array, "d d"]:
         """The full matrix."""
+
+    @abstractmethod
+    def diagonal(self) -> Float[Array, " d"]:
+        """The variances of the coordinates."""
 
     @abstractmethod
     def logdet(self) -> Float[Array, ""]:
         """The log-determinant."""
 
     @abstractmethod
-    def trace(self) -> Float[Array, ""]:
-        """The trace."""
+    def factor(self) -> Float[Array, "d width"]:
+        """The matrix L."""
 
     @abstractmethod
-    def factor(self) -> Float[Array, "d d"]:
-        """The lower triangular L."""
+    def whiten(self, x: Float[Array, " d"]) -> Float[Array, " width"]:
+        """The shortest z with L z = x."""
 
     @abstractmethod
-    def whiten(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        """L^{-1} x."""
-
-    @abstractmethod
-    def unwhiten(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
+    def unwhiten(self, z: Float[Array, " width"]) -> Float[Array, " d"]:
         """L z."""
 
     @abstractmethod
@@ -74,32 +89,43 @@ class Covariance(eqx.Module):
     def __add__(self, other: "Covariance") -> "Covariance":
         pass
 
+    def trace(self) -> Float[Array, ""]:
+        """The trace."""
+        return jnp.sum(self.diagonal())
+
     def congruence(self, A: Float[Array, "k d"]) -> "Dense":
         """A S A^T."""
         return Dense(symmetrised(A @ self.as_matrix() @ A.T))
 
+    def regressed(self, rest: Sequence[int], given: Sequence[int], x: Float[Array, " b"]) -> tuple[Float[Array, " a"], "Covariance"]:
+        """S_AB S_BB^{-1} x and the covariance S_AA - S_AB S_BB^{-1} S_BA of coordinates A = `rest` given B = `given`."""
+        A, B, S = np.asarray(rest), np.asarray(given), self.as_matrix()
+        cross = S[A[:, None], B[None, :]]
+        gain = solve_spd(S[B[:, None], B[None, :]], cross.T).T
+        return gain @ x, Dense(symmetrised(S[A[:, None], A[None, :]] - gain @ cross.T))
 
-class Diagonal(Covariance):
-    """diag(variances)."""
 
-    variances: Float[Array, " d"]
+class AxisAligned(Covariance):
+    """A diagonal matrix, known by its `variances`; see `Isotropic` and `Diagonal`."""
+
+    variances: eqx.AbstractVar[Float[Array, " d"]]
 
     @property
-    def dim(self) -> int:
-        """The number of rows."""
-        return self.variances.shape[-1]
+    def width(self) -> int:
+        """The number of columns of L."""
+        return self.dim
 
     def as_matrix(self) -> Float[Array, "d d"]:
         """The full matrix."""
         return jnp.diag(self.variances)
 
+    def diagonal(self) -> Float[Array, " d"]:
+        """The variances."""
+        return self.variances
+
     def logdet(self) -> Float[Array, ""]:
         """The log-determinant."""
         return jnp.sum(jnp.log(self.variances))
-
-    def trace(self) -> Float[Array, ""]:
-        """The trace."""
-        return jnp.sum(self.variances)
 
     def factor(self) -> Float[Array, "d d"]:
         """diag(sqrt(variances))."""
@@ -116,6 +142,25 @@ class Diagonal(Covariance):
     def solve(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """S^{-1} x."""
         return x / self.variances
+
+    def congruence(self, A: Float[Array, "k d"]) -> "Dense":
+        """A S A^T."""
+        return Dense(symmetrised((A * self.variances[None, :]) @ A.T))
+
+    def regressed(self, rest: Sequence[int], given: Sequence[int], x: Float[Array, " b"]) -> tuple[Float[Array, " a"], Covariance]:
+        """Nothing is learnt from uncorrelated coordinates."""
+        return jnp.zeros(len(rest), x.dtype), self.marginal(rest)
+
+
+class Diagonal(AxisAligned):
+    """diag(variances)."""
+
+    variances: Float[Array, " d"] = eqx.field(converter=_floats)
+
+    @property
+    def dim(self) -> int:
+        """The number of rows."""
+        return self.variances.shape[-1]
 
     def inverse(self) -> "Diagonal":
         """S^{-1}."""
@@ -134,35 +179,191 @@ class Diagonal(Covariance):
         return Diagonal(self.variances[jnp.asarray(dims)])
 
     def __add__(self, other: Covariance) -> Covariance:
-        if isinstance(other, Diagonal):
+        if isinstance(other, AxisAligned):
             return Diagonal(self.variances + other.variances)
-        return Dense(self.as_matrix() + other.as_matrix())
+        return other + self
+
+
+class Isotropic(AxisAligned):
+    """`variance` times the identity of dimension `size`."""
+
+    variance: Float[Array, ""]
+    size: int = eqx.field(static=True)
+
+    def __init__(self, variance: Numbers, size: int):
+        self.variance, self.size = _floats(variance), size
+
+    @property
+    def dim(self) -> int:
+        """The number of rows."""
+        return self.size
+
+    @property
+    def variances(self) -> Float[Array, " d"]:
+        """The variance, once a coordinate."""
+        return jnp.broadcast_to(self.variance[..., None], (*self.variance.shape, self.size))
+
+    def inverse(self) -> "Isotropic":
+        """S^{-1}."""
+        return Isotropic(1 / self.variance, self.size)
+
+    def root(self) -> "Isotropic":
+        """The symmetric root of S."""
+        return Isotropic(jnp.sqrt(self.variance), self.size)
+
+    def scaled(self, factor: Float[Array, ""]) -> "Isotropic":
+        """`factor` times S."""
+        return Isotropic(factor * self.variance, self.size)
+
+    def marginal(self, dims: Sequence[int]) -> "Isotropic":
+        """The rows and columns `dims`."""
+        return Isotropic(self.variance, len(dims))
+
+    def __add__(self, other: Covariance) -> Covariance:
+        if isinstance(other, Isotropic):
+            return Isotropic(self.variance + other.variance, self.size)
+        return other + self
+
+
+class LowRankPlusDiagonal(Covariance):
+    """F F^T + diag(noise) with loadings F (d, k) and noise (d,) > 0: every operation costs O(d k^2), except `as_matrix`, `factor`, `inverse` and `root`, which are full.
+
+    Args:
+        loadings: (d, k).
+        noise: (d,), the diagonal that is added.
+
+    Raises:
+        ValueError: if the shapes do not agree, a value is not finite, or a noise variance is negative.
+    """
+
+    loadings: Float[Array, "d k"]
+    noise: Float[Array, " d"]
+
+    def __init__(self, loadings: Numbers, noise: Numbers):
+        self.loadings, self.noise = as_floats("loadings", loadings), _refuse_negative("noise", as_floats("noise", noise))
+        if self.loadings.ndim != 2 or self.noise.shape != self.loadings.shape[:1]:
+            refuse("loadings, noise", f"shapes {self.loadings.shape} and {self.noise.shape}", "(d, k) and (d,)", "One row of the loadings a coordinate.")
+
+    @property
+    def dim(self) -> int:
+        """The number of rows."""
+        return self.loadings.shape[-2]
+
+    @property
+    def width(self) -> int:
+        """The coordinates and the factors, d + k."""
+        return self.dim + self.loadings.shape[-1]
+
+    def as_matrix(self) -> Float[Array, "d d"]:
+        """The full matrix."""
+        return self.loadings @ self.loadings.T + jnp.diag(self.noise)
+
+    def diagonal(self) -> Float[Array, " d"]:
+        """The variances of the coordinates."""
+        return jnp.sum(self.loadings**2, axis=1) + self.noise
+
+    def logdet(self) -> Float[Array, ""]:
+        """The log-determinant."""
+        return jnp.sum(jnp.log(self.noise)) + 2 * jnp.sum(jnp.log(jnp.diagonal(self._inner_factor())))
+
+    def factor(self) -> Float[Array, "d width"]:
+        """[D^{1/2}, F]."""
+        return jnp.concatenate([jnp.diag(jnp.sqrt(self.noise)), self.loadings], axis=1)
+
+    def whiten(self, x: Float[Array, " d"]) -> Float[Array, " width"]:
+        """(y - A z, z), in the module's notation."""
+        residual, z = self._regression(x)
+        return jnp.concatenate([residual, z])
+
+    def unwhiten(self, z: Float[Array, " width"]) -> Float[Array, " d"]:
+        """D^{1/2} z_1 + F z_2."""
+        return jnp.sqrt(self.noise) * z[: self.dim] + self.loadings @ z[self.dim :]
+
+    def solve(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """S^{-1} x."""
+        return self._regression(x)[0] / jnp.sqrt(self.noise)
+
+    def inverse(self) -> "Dense":
+        """S^{-1}, a full matrix: it is diagonal minus low rank."""
+        half = substitute(self._inner_factor(), self._scaled_loadings().T) / jnp.sqrt(self.noise)[None, :]
+        return Dense(jnp.diag(1 / self.noise) - symmetrised(half.T @ half))
+
+    def root(self) -> "Dense":
+        """The symmetric root of S, a full matrix."""
+        return Dense(sqrtm(self.as_matrix()))
+
+    def scaled(self, factor: Float[Array, ""]) -> "LowRankPlusDiagonal":
+        """`factor` times S."""
+        return LowRankPlusDiagonal(jnp.sqrt(factor) * self.loadings, factor * self.noise)
+
+    def marginal(self, dims: Sequence[int]) -> "LowRankPlusDiagonal":
+        """The rows and columns `dims`."""
+        index = jnp.asarray(dims)
+        return LowRankPlusDiagonal(self.loadings[index], self.noise[index])
+
+    def __add__(self, other: Covariance) -> Covariance:
+        if isinstance(other, AxisAligned):
+            return LowRankPlusDiagonal(self.loadings, self.noise + other.variances)
+        if isinstance(other, LowRankPlusDiagonal):
+            return LowRankPlusDiagonal(jnp.concatenate([self.loadings, other.loadings], axis=1), self.noise + other.noise)
+        return other + self
+
+    def congruence(self, A: Float[Array, "k d"]) -> "Dense":
+        """A S A^T."""
+        image = A @ self.loadings
+        return Dense(symmetrised(image @ image.T + (A * self.noise[None, :]) @ A.T))
+
+    def regressed(self, rest: Sequence[int], given: Sequence[int], x: Float[Array, " b"]) -> tuple[Float[Array, " a"], Covariance]:
+        """Through the factors: z | x_B has mean M^{-1} A^T y and covariance M^{-1}, of the block B, and x_A = F_A z + noise."""
+        known, free = self.marginal(given), self.marginal(rest)
+        return free.loadings @ known._regression(x)[1], LowRankPlusDiagonal(substitute(known._inner_factor(), free.loadings.T).T, free.noise)
+
+    def _scaled_loadings(self) -> Float[Array, "d k"]:
+        """A = D^{-1/2} F."""
+        return self.loadings / jnp.sqrt(self.noise)[:, None]
+
+    def _inner_factor(self) -> Float[Array, "k k"]:
+        """The Cholesky factor of M = I + A^T A."""
+        A = self._scaled_loadings()
+        return cholesky(jnp.eye(A.shape[1], dtype=A.dtype) + symmetrised(A.T @ A))
+
+    def _regression(self, x: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, " k"]]:
+        """Residual y - A z and coefficients z of the ridge regression of y = D^{-1/2} x on A."""
+        A, C = self._scaled_loadings(), self._inner_factor()
+        y = x / jnp.sqrt(self.noise)
+        z = solve_lower_transposed(C, solve_lower(C, A.T @ y))
+        return y - A @ z, z
 
 
 class Dense(Covariance):
     """A full matrix, factorised by Cholesky on demand."""
 
-    matrix: Float[Array, "d d"]
+    matrix: Float[Array, "d d"] = eqx.field(converter=_floats)
 
     @property
     def dim(self) -> int:
         """The number of rows."""
         return self.matrix.shape[-1]
 
+    @property
+    def width(self) -> int:
+        """The number of columns of L."""
+        return self.dim
+
     def as_matrix(self) -> Float[Array, "d d"]:
         """The full matrix."""
         return self.matrix
+
+    def diagonal(self) -> Float[Array, " d"]:
+        """The variances of the coordinates."""
+        return jnp.diagonal(self.matrix)
 
     def logdet(self) -> Float[Array, ""]:
         """The log-determinant."""
         return logdet(self.matrix)
 
-    def trace(self) -> Float[Array, ""]:
-        """The trace."""
-        return jnp.trace(self.matrix)
-
     def factor(self) -> Float[Array, "d d"]:
-        """The Cholesky factor."""
+        """The Cholesky factor, lower triangular."""
         return cholesky(self.matrix)
 
     def whiten(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -200,7 +401,7 @@ class Dense(Covariance):
 
 
 def as_covariance(argument: str, value: Covariance | Numbers, dim: int) -> Covariance:
-    """A Covariance from a Covariance, a (dim, dim) array, a (dim,) diagonal or a scalar (times the identity).
+    """A Covariance from a Covariance, a (dim, dim) array, a (dim,) diagonal or a scalar, which is `Isotropic`.
 
     Raises:
         ValueError: if the shape does not fit `dim`, or the values are not finite, not symmetric (beyond rounding) or not positive semi-definite.
@@ -211,7 +412,7 @@ def as_covariance(argument: str, value: Covariance | Numbers, dim: int) -> Covar
         return value
     array = as_floats(argument, value)
     if array.ndim == 0:
-        array = jnp.broadcast_to(array, (dim,))
+        return Isotropic(_refuse_negative(argument, array), dim)
     if array.shape not in ((dim,), (dim, dim)):
         refuse(argument, f"shape {array.shape}", f"a scalar, ({dim},) or ({dim}, {dim})", "Give mean and covariance of the same dimension.")
     if array.ndim == 1:
@@ -225,15 +426,23 @@ def refuse_singular(argument: str, covariance: Covariance) -> None:
     Raises:
         ValueError: naming the smallest eigenvalue.
     """
-    matrix = covariance.variances if isinstance(covariance, Diagonal) else covariance.as_matrix()
-    if not is_concrete(matrix):
-        return
-    spectrum = np.asarray(matrix) if isinstance(covariance, Diagonal) else np.linalg.eigvalsh(matrix)
-    if spectrum.min() <= 0 or np.any(np.isnan(covariance.logdet())):
-        refuse(argument, f"smallest eigenvalue {spectrum.min():.6g}", "a positive definite covariance", "Drop redundant coordinates or add a ridge.")
+    smallest = _smallest(covariance)
+    if smallest is not None and (smallest <= 0 or np.isnan(covariance.logdet())):
+        what = "noise variance" if isinstance(covariance, LowRankPlusDiagonal) else "eigenvalue"
+        refuse(argument, f"smallest {what} {smallest:.6g}", "a positive definite covariance", "Drop redundant coordinates or add a ridge.")
 
 
-def _refuse_negative(argument: str, variances: Float[Array, " d"]) -> Float[Array, " d"]:
+def _smallest(covariance: Covariance) -> float | None:
+    """The smallest eigenvalue, or noise variance where low rank is added to it; None where values cannot be looked at."""
+    if isinstance(covariance, LowRankPlusDiagonal):
+        return float(np.min(covariance.noise)) if is_concrete(covariance.noise, covariance.loadings) else None
+    if isinstance(covariance, AxisAligned):
+        return float(np.min(covariance.variances)) if is_concrete(covariance.variances) else None
+    matrix = covariance.as_matrix()
+    return float(np.linalg.eigvalsh(matrix)[0]) if is_concrete(matrix) else None
+
+
+def _refuse_negative(argument: str, variances: Float[Array, "..."]) -> Float[Array, "..."]:
     if is_concrete(variances) and np.any(np.asarray(variances) < 0):
         refuse(argument, f"variance {np.min(variances):.6g}", "variances >= 0", "Pass variances, not log-variances or precisions.")
     return variances

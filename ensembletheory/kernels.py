@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembletheory.covariance import Covariance, Dense, Diagonal, as_covariance
+from ensembletheory.covariance import Covariance, Dense, Isotropic, as_covariance
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
-from ensembletheory.laws.gaussian import checked_affine
+from ensembletheory.laws.law import checked_affine
 from ensembletheory.linalg import solve_spd, symmetrised
 
 __all__ = ["AffineKernel"]
@@ -85,7 +85,7 @@ class AffineKernel(eqx.Module):
     @staticmethod
     def scaling(factor: Float[Array, ""], variance: Float[Array, ""], dim: int) -> "AffineKernel":
         """X -> N(factor x, variance I) on R^dim."""
-        return AffineKernel(factor * jnp.eye(dim), jnp.zeros(dim), Diagonal(jnp.full((dim,), variance)))
+        return AffineKernel(factor * jnp.eye(dim), jnp.zeros(dim), Isotropic(variance, dim))
 
 
 @eqx.filter_jit

@@ -23,7 +23,7 @@ from scipy.integrate import cubature
 from ensembletheory.errors import is_concrete
 from ensembletheory.estimate import Estimate
 
-__all__ = ["Integrand", "integrate"]
+__all__ = ["Integrand", "gauss_legendre", "integrate", "panels"]
 
 Integrand = Callable[[Float[Array, " d"]], tuple[Float[Array, ""], Float[Array, ""]]]  # x -> (value, scale)
 
@@ -46,14 +46,14 @@ def integrate(integrand: Integrand, breaks: tuple[Float[Array, " n"], ...], rtol
     return Estimate(jnp.sum(values), jnp.sum(errors) + rounding, "quadrature")
 
 
-def _panels(breaks: tuple[Float[Array, " n"], ...]) -> tuple[Float[Array, "panels d"], Float[Array, "panels d"]]:
+def panels(breaks: tuple[Float[Array, " n"], ...]) -> tuple[Float[Array, "panels d"], Float[Array, "panels d"]]:
     """Lower and upper corners of all panels."""
     lower = jnp.stack([g.ravel() for g in jnp.meshgrid(*[b[:-1] for b in breaks], indexing="ij")], axis=-1)
     upper = jnp.stack([g.ravel() for g in jnp.meshgrid(*[b[1:] for b in breaks], indexing="ij")], axis=-1)
     return lower, upper
 
 
-def _gauss_legendre(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+def gauss_legendre(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes (n^d, d) in the unit cube and weights (n^d,)."""
     nodes, weights = np.polynomial.legendre.leggauss(n)
     grid = np.stack(np.meshgrid(*[(nodes + 1) / 2] * d, indexing="ij"), axis=-1).reshape(-1, d)
@@ -65,9 +65,9 @@ def _gauss_legendre(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
 def _fixed_panels(integrand: Integrand, breaks: tuple[Float[Array, " n"], ...]):
     """Value and truncation error of each panel, and the rounding error of their sum."""
     breaks = jax.lax.stop_gradient(breaks)
-    lower, upper = _panels(breaks)
+    lower, upper = panels(breaks)
     d = lower.shape[1]
-    (fine_nodes, fine_weights), (coarse_nodes, coarse_weights) = _gauss_legendre(16, d), _gauss_legendre(8, d)
+    (fine_nodes, fine_weights), (coarse_nodes, coarse_weights) = gauss_legendre(16, d), gauss_legendre(8, d)
     nodes = jnp.asarray(np.concatenate([fine_nodes, coarse_nodes]), lower.dtype)
 
     def panel(a, b):
@@ -97,7 +97,7 @@ def _on_points(integrand: Integrand) -> Callable[[np.ndarray], np.ndarray]:
 
 def _refined(integrand: Integrand, breaks: tuple[Float[Array, " n"], ...], values: Array, errors: Array, tolerance: float) -> tuple[Array, Array]:
     """Values and truncation errors after adaptive refinement of the panels that exceed their share of the tolerance."""
-    lower, upper = map(np.asarray, _panels(breaks))
+    lower, upper = map(np.asarray, panels(breaks))
     sums, bounds, share = np.array(values), np.array(errors), tolerance / errors.size
     for i in np.flatnonzero(bounds > share):
         result = cubature(_on_points(integrand), lower[i], upper[i], rule="gk21", rtol=0, atol=share, max_subdivisions=_MOST_SUBDIVISIONS)  # pyright: ignore

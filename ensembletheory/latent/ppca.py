@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.covariance import Diagonal
+from ensembletheory.covariance import Diagonal, Isotropic, LowRankPlusDiagonal
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import Gaussian, standard_normal
@@ -61,7 +61,7 @@ class Ppca(eqx.Module):
     @property
     def decoder(self) -> AffineKernel:
         """The kernel z -> x."""
-        return AffineKernel(self.loadings, self.mean, Diagonal(jnp.full((self.dim,), self.noise_variance)))
+        return AffineKernel(self.loadings, self.mean, Isotropic(self.noise_variance, self.dim))
 
     @property
     def law(self) -> Gaussian:
@@ -93,7 +93,7 @@ class Ppca(eqx.Module):
 
 @eqx.filter_jit
 def _law(model: Ppca) -> Gaussian:
-    return Gaussian(model.mean, symmetrised(model.loadings @ model.loadings.T) + model.noise_variance * jnp.eye(model.dim))
+    return Gaussian(model.mean, LowRankPlusDiagonal(model.loadings, jnp.full((model.dim,), model.noise_variance)))
 
 
 @eqx.filter_jit

@@ -1,6 +1,8 @@
 """Laws: distributions on R^d with exact densities and scores."""
 
+from ensembletheory.laws.finite import FiniteLaw as FiniteLaw
 from ensembletheory.laws.gaussian import Gaussian as Gaussian
 from ensembletheory.laws.gaussian import standard_normal as standard_normal
+from ensembletheory.laws.grid import GridLaw as GridLaw
 from ensembletheory.laws.law import Law as Law
 from ensembletheory.laws.mixture import GaussianMixture as GaussianMixture

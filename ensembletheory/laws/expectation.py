@@ -1,7 +1,7 @@
 r"""E_p f for a law p and a function f built from laws: by quadrature in one and two dimensions, else by Monte Carlo.
 
-The integrand p f is integrated over the box that holds every piece of p to 13 standard deviations (what lies outside weighs less than 1e-37). Panels break at fixed
-multiples of the standard deviations around the centres of every piece of p and of the laws in f.
+The integrand p f is integrated over the box that holds every piece of p to 13 standard deviations (what lies outside weighs less than 1e-37). Panels break at the marks of
+p and of the laws in f, which are fixed multiples of the standard deviations around the centres of their pieces. Under a law of finite support the expectation is a sum.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,15 +14,14 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import refuse
-from ensembletheory.estimate import Estimate, monte_carlo
+from ensembletheory.estimate import Estimate, closed_form, monte_carlo
+from ensembletheory.laws.finite import FiniteLaw
 from ensembletheory.laws.law import Law
 from ensembletheory.quadrature import integrate
 
-__all__ = ["breaks", "expectation"]
+__all__ = ["breaks", "expectation", "surprise"]
 
 _DEFAULT_SAMPLES = 100_000
-_REACH = 13.0
-_STEPS = {1: (0.0, 0.7, 1.5, 2.5, 3.7, 5.2, 7.0, 9.5, _REACH), 2: (0.0, 1.7, 3.5, 6.0, _REACH)}  # panel ends, in standard deviations, by dimension
 
 Integrated = Callable[..., tuple[Float[Array, ""], Float[Array, ""]]]  # (x, *parts) -> (f(x), sum of the absolute values of the terms of f)
 
@@ -42,11 +41,19 @@ def expectation(p: Law, f: Integrated, parts: Sequence[Any], key: PRNGKeyArray |
         ValueError: if only Monte Carlo can answer and no key is given.
     """
     parts = tuple(parts)
+    if isinstance(p, FiniteLaw):
+        return closed_form(_summed(p, f, parts))
     if p.dim <= 2 and samples is None:
         return integrate(Partial(_weighted, f, p, *parts), breaks(p, tuple(part for part in parts if isinstance(part, Law))), rtol)
     if key is None:
         refuse("key", "None", f"a PRNG key, since in dimension {p.dim} only Monte Carlo can answer", "Pass key=jax.random.key(0), and samples=n if you like.")
     return _sampled(key, p, f, parts, _DEFAULT_SAMPLES if samples is None else samples)
+
+
+@eqx.filter_jit
+def _summed(p: FiniteLaw, f: Integrated, parts: tuple[Any, ...]) -> Float[Array, ""]:
+    values = jax.vmap(lambda x: f(x, *parts)[0])(p.points)
+    return jnp.sum(jnp.where(p.weights > 0, p.weights * values, 0.0))
 
 
 def _weighted(f: Integrated, p: Law, *parts_and_x):
@@ -62,13 +69,14 @@ def _sampled(key: PRNGKeyArray, p: Law, f: Integrated, parts: tuple[Any, ...], s
     return monte_carlo(jax.vmap(lambda x: f(x, *parts)[0])(p.sample(key, samples)))
 
 
+def surprise(x: Float[Array, " d"], law: Law) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """-log p(x), whose expectation under p is the entropy."""
+    log_prob = law._log_prob(x)
+    return -log_prob, jnp.abs(log_prob)
+
+
 @eqx.filter_jit
 def breaks(p: Law, laws: tuple[Law, ...]) -> tuple[Float[Array, " n"], ...]:
-    """Sorted break points on each axis."""
-    steps = jnp.asarray(_STEPS[p.dim])
-    steps = jnp.concatenate([-steps[:0:-1], steps])
-    centres, widths = (jnp.concatenate(parts) for parts in zip(*[law.pieces() for law in (p, *laws)], strict=True))
-    points = centres[:, None, :] + widths[:, None, :] * steps[None, :, None]
-    own_centres, own_widths = p.pieces()
-    low, high = jnp.min(own_centres - _REACH * own_widths, axis=0), jnp.max(own_centres + _REACH * own_widths, axis=0)
-    return tuple(jnp.sort(jnp.clip(points[:, :, axis].ravel(), low[axis], high[axis])) for axis in range(p.dim))
+    """Sorted break points on each axis, in the box of p."""
+    own, others = p.marks(), [law.marks() for law in laws]
+    return tuple(jnp.sort(jnp.clip(jnp.concatenate([marks, *[other[axis] for other in others]]), marks[0], marks[-1])) for axis, marks in enumerate(own))

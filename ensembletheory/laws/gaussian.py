@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.covariance import Covariance, Dense, as_covariance, refuse_singular
+from ensembletheory.covariance import Covariance, as_covariance, refuse_singular
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimate import Estimate, closed_form
-from ensembletheory.laws.law import Law, checked_dims, checked_point
-from ensembletheory.linalg import solve_spd, symmetrised
+from ensembletheory.laws.law import Law, checked_affine, checked_dims, checked_point
 
 __all__ = ["Gaussian", "standard_normal"]
 
@@ -71,7 +70,7 @@ class Gaussian(Law):
 
     def pieces(self) -> tuple[Float[Array, "1 d"], Float[Array, "1 d"]]:
         """The mean and the standard deviations along the axes."""
-        return self.mean[None, :], jnp.sqrt(jnp.diagonal(self.cov))[None, :]
+        return self.mean[None, :], jnp.sqrt(self.covariance.diagonal())[None, :]
 
     def marginal(self, dims: Sequence[int]) -> "Gaussian":
         """The law of the coordinates `dims`, in that order."""
@@ -98,7 +97,7 @@ class Gaussian(Law):
 
 @eqx.filter_jit
 def _drawn(law: Gaussian, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
-    z = jax.random.normal(key, (n, law.dim), law.mean.dtype)
+    z = jax.random.normal(key, (n, law.covariance.width), law.mean.dtype)
     return law.mean[None, :] + jax.vmap(law.covariance.unwhiten)(z)
 
 
@@ -109,10 +108,8 @@ def _marginal(law: Gaussian, dims: tuple[int, ...]) -> Gaussian:
 
 @eqx.filter_jit
 def _conditioned(law: Gaussian, rest: tuple[int, ...], given: tuple[int, ...], values: Float[Array, " b"]) -> Gaussian:
-    A, B = np.asarray(rest), np.asarray(given)
-    cross = law.cov[A[:, None], B[None, :]]
-    gain = solve_spd(law.cov[B[:, None], B[None, :]], cross.T).T
-    return Gaussian(law.mean[A] + gain @ (values - law.mean[B]), Dense(symmetrised(law.cov[A[:, None], A[None, :]] - gain @ cross.T)))
+    shift, covariance = law.covariance.regressed(rest, given, values - law.mean[np.asarray(given)])
+    return Gaussian(law.mean[np.asarray(rest)] + shift, covariance)
 
 
 @eqx.filter_jit
@@ -123,17 +120,3 @@ def _pushed(law: Gaussian, A: Float[Array, "k d"], b: Float[Array, " k"]) -> Gau
 def standard_normal(dim: int) -> Gaussian:
     """N(0, I) on R^dim."""
     return Gaussian(np.zeros(dim), 1.0)
-
-
-def checked_affine(A: Numbers, b: Numbers, dim: int) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
-    """The matrix and offset of an affine map of R^dim.
-
-    Raises:
-        ValueError: if A is not (k, dim) or b not (k,).
-    """
-    matrix, offset = as_floats("A", A), as_floats("b", b)
-    if matrix.ndim != 2 or matrix.shape[1] != dim:
-        refuse("A", f"shape {matrix.shape}", f"(k, {dim})", "A maps points of this law: one column a coordinate.")
-    if offset.shape != (matrix.shape[0],):
-        refuse("b", f"shape {offset.shape}", f"({matrix.shape[0]},)", "b has one entry for each row of A.")
-    return matrix, offset

@@ -8,19 +8,22 @@ from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimate import Estimate
 
-__all__ = ["Law", "checked_dims", "checked_point", "require_same_dim"]
+__all__ = ["Law", "checked_affine", "checked_dims", "checked_point", "marks", "require_same_dim"]
 
 
+_REACH = 13.0  # what lies beyond this many standard deviations weighs less than 1e-37
+_STEPS = {1: (0.0, 0.7, 1.5, 2.5, 3.7, 5.2, 7.0, 9.5, _REACH), 2: (0.0, 1.7, 3.5, 6.0, _REACH)}  # panel ends, in standard deviations, by dimension
 _BLOCK = 1024  # points evaluated at once, so that intermediate arrays stay in the cache
 
 
 class Law(eqx.Module):
-    """A distribution on R^d: `Gaussian`, `GaussianMixture`."""
+    """A distribution on R^d: `Gaussian`, `GaussianMixture`, `GridLaw`, `FiniteLaw`."""
 
     mean: eqx.AbstractVar[Float[Array, " d"]]
 
@@ -54,6 +57,10 @@ class Law(eqx.Module):
     def pieces(self) -> tuple[Float[Array, "K d"], Float[Array, "K d"]]:
         """Centres and widths (standard deviations along the axes) of the features of the density: where quadrature has to look."""
 
+    def marks(self) -> tuple[Float[Array, " n"], ...]:
+        """For each of one or two axes, where the panels of an integral under this law have to break; the first and the last span the box that holds the law."""
+        return marks(*self.pieces())
+
     @abstractmethod
     def marginal(self, dims: Sequence[int]) -> "Law":
         """The law of the coordinates `dims`, in that order."""
@@ -81,6 +88,13 @@ class Law(eqx.Module):
             ValueError: if the last axis of x is not d, or x holds NaN or infinities.
         """
         return _score(self, checked_point("x", x, self.dim))
+
+
+def marks(centres: Float[Array, "K d"], widths: Float[Array, "K d"]) -> tuple[Float[Array, " n"], ...]:
+    """On each axis, fixed multiples of the widths around the centres, sorted."""
+    steps = jnp.asarray(_STEPS[centres.shape[1]])
+    points = centres[:, None, :] + widths[:, None, :] * jnp.concatenate([-steps[:0:-1], steps])[None, :, None]
+    return tuple(jnp.sort(points[:, :, axis].ravel()) for axis in range(centres.shape[1]))
 
 
 @eqx.filter_jit
@@ -121,6 +135,20 @@ def checked_dims(dims: Sequence[int], dim: int) -> list[int]:
     if not listed or len(set(listed)) < len(listed) or min(listed) < 0 or max(listed) >= dim:
         refuse("dims", str(listed), f"one or more different integers from 0 to {dim - 1}", "List each coordinate at most once.")
     return listed
+
+
+def checked_affine(A: Numbers, b: Numbers, dim: int) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
+    """The matrix and offset of an affine map of R^dim.
+
+    Raises:
+        ValueError: if A is not (k, dim) or b not (k,).
+    """
+    matrix, offset = as_floats("A", A), as_floats("b", b)
+    if matrix.ndim != 2 or matrix.shape[1] != dim:
+        refuse("A", f"shape {matrix.shape}", f"(k, {dim})", "A maps points of this law: one column a coordinate.")
+    if offset.shape != (matrix.shape[0],):
+        refuse("b", f"shape {offset.shape}", f"({matrix.shape[0]},)", "b has one entry for each row of A.")
+    return matrix, offset
 
 
 def require_same_dim(p: Law, q: Law) -> None:

@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.covariance import as_covariance, refuse_singular
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimate import Estimate
-from ensembletheory.laws.expectation import expectation
-from ensembletheory.laws.gaussian import Gaussian, checked_affine
-from ensembletheory.laws.law import Law, checked_point
+from ensembletheory.laws.expectation import expectation, surprise
+from ensembletheory.laws.gaussian import Gaussian
+from ensembletheory.laws.law import Law, checked_affine, checked_point
 from ensembletheory.laws.weights import checked_weights, log_weighted_sum, relative_terms
 
 __all__ = ["GaussianMixture"]
@@ -97,7 +97,7 @@ class GaussianMixture(Law):
         Raises:
             ValueError: if d > 2 and no key is given.
         """
-        return expectation(self, _surprise, (self,), key, samples)
+        return expectation(self, surprise, (self,), key, samples)
 
     def pieces(self) -> tuple[Float[Array, "K d"], Float[Array, "K d"]]:
         """Centres and standard deviations of the components."""
@@ -146,11 +146,6 @@ def _responsibilities(mixture: GaussianMixture, x: Float[Array, " d"]) -> Float[
 def _drawn(mixture: GaussianMixture, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
     key_label, key_noise = jax.random.split(key)
     label = jax.random.choice(key_label, mixture.weights.shape[0], (n,), p=mixture.weights)
-    z = jax.random.normal(key_noise, (n, mixture.dim), mixture.means.dtype)
+    z = jax.random.normal(key_noise, (n, mixture.components.covariance.width), mixture.means.dtype)
     factors = jax.vmap(lambda component: component.covariance.factor())(mixture.components)
     return mixture.means[label] + jnp.einsum("nij,nj->ni", factors[label], z)
-
-
-def _surprise(x: Float[Array, " d"], law: Law) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    log_prob = law._log_prob(x)
-    return -log_prob, jnp.abs(log_prob)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembletheory.covariance import Diagonal
+from ensembletheory.covariance import AxisAligned
 from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.laws import Gaussian
 from ensembletheory.linalg import solve_spd, sqrtm, symmetrised
@@ -32,8 +32,8 @@ def w2_barycenter(members: Sequence[Member], weights: Numbers | None = None) -> 
     """
     gaussians, weights = checked_gaussians(members, weights, "W2 barycenter")
     mean = weights @ stacked_means(gaussians)
-    if all(isinstance(member.covariance, Diagonal) for member in gaussians) or mean.size == 1:
-        roots = jnp.stack([jnp.sqrt(jnp.diagonal(member.cov)) for member in gaussians])
+    if all(isinstance(member.covariance, AxisAligned) for member in gaussians) or mean.size == 1:
+        roots = jnp.stack([jnp.sqrt(member.covariance.diagonal()) for member in gaussians])
         return Gaussian(mean, (weights @ roots) ** 2)
     S, residual = _fixed_point(weights, jnp.stack([member.cov for member in gaussians]))
     if is_concrete(residual) and not residual < _RESIDUAL:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ensembletheory.covariance import Diagonal
+from ensembletheory.covariance import AxisAligned
 from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.laws import Gaussian
 from ensembletheory.pooling.log import log_pool
@@ -65,7 +65,7 @@ def mean_score_law(
     if is_concrete(eta) and np.isinf(eta):
         return log_pool(gaussians, weights)
     means, e, u_T = stacked_means(gaussians), jnp.square(eta), _checked_start(process, horizon)
-    if all(isinstance(member.covariance, Diagonal) for member in gaussians) or means.shape[1] == 1:
+    if all(isinstance(member.covariance, AxisAligned) for member in gaussians) or means.shape[1] == 1:
         variances = jnp.stack([jnp.diagonal(member.cov) for member in gaussians])
         return Gaussian(*_sampled_moments(means, variances, weights, e, u_T))
     return Gaussian(*_verified_matrix_moments(means, jnp.stack([member.cov for member in gaussians]), weights, e, u_T))
