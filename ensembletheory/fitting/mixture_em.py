@@ -12,7 +12,8 @@ E-step.  r_ik = pi_k N(x_io; m_k,o, S_k,oo) / sum_j (same of j), and given compo
          xhat_ik = E[x_i | x_io, k] = m_k + S_k,:o S_k,oo^{-1} (x_io - m_k,o),     C_ik = Cov[x_i | x_io, k] = S_k - S_k,:o S_k,oo^{-1} S_k,o:.
 M-step.  N_k = sum_i w_i r_ik,   pi_k = N_k / n,   m_k = sum_i w_i r_ik xhat_ik / N_k,
          S_k = ( sum_i w_i r_ik [ (xhat_ik - m_k)(xhat_ik - m_k)^T + C_ik ] + ridge n I ) / N_k.
-(Dempster, Laird & Rubin 1977; Ghahramani & Jordan 1994; the penalty adds the constant matrix to the scatter because it is linear in S_k^{-1}.)
+(Dempster, Laird & Rubin 1977; Ghahramani & Jordan 1994; the penalty adds the constant matrix to the scatter because it is linear in S_k^{-1}.) As a function of S_k the
+maximised expression is -N_k/2 ( log det S_k + tr(S_k^{-1} T_k) ) with T_k the matrix above; when covariances are confined to a family, its maximiser there replaces T_k.
 
 Masking: with D the diagonal 0/1 matrix of o, the matrix D S D + (I - D) has the determinant of S_oo and acts on o as S_oo does, so every row has the same shape.
 Complete rows need no factorisation of their own: whitening z = L_k^{-1} (x - m_k) is one product for all components and rows. Rows are taken in blocks that fit the
@@ -21,6 +22,7 @@ rounding.
 """
 
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -33,6 +35,8 @@ from ensembletheory.fitting.seeding import settled_centres, spread_centres, with
 from ensembletheory.linalg import cholesky, substitute
 
 __all__ = ["MixtureParameters", "ascend", "block_size", "fit", "start", "step"]
+
+Nearest = Callable[[Float[Array, "d d"]], Float[Array, "d d"]]
 
 _CACHE = 2**16  # numbers a block's largest array may hold: half a megabyte in 64 bits
 _TRIAL_STEPS = 10  # EM steps every start gets before the best goes on (Biernacki, Celeux & Govaert 2003)
@@ -55,16 +59,30 @@ class Moments(eqx.Module):
     scatters: Float[Array, "... K d d"]
 
 
-def fit(key: PRNGKeyArray, rows: Rows, K: int, starts: int, ridge: Float[Array, ""], tolerance: Float[Array, ""], max_iterations: Int[Array, ""]) -> Climb:
-    """The best of `starts` short climbs, continued until it converges."""
+def unconstrained(cov: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Any covariance is admitted."""
+    return cov
+
+
+def fit(
+    key: PRNGKeyArray,
+    rows: Rows,
+    K: int,
+    starts: int,
+    ridge: Float[Array, ""],
+    tolerance: Float[Array, ""],
+    max_iterations: Int[Array, ""],
+    nearest: Nearest = unconstrained,
+) -> Climb:
+    """The best of `starts` short climbs, continued until it converges; `nearest` maps a covariance to the admitted one of least divergence from it."""
     cut = blocks(rows, block_size(rows, K))
-    begun = jax.vmap(lambda key: start(key, rows, K, ridge))(jax.random.split(key, starts))
+    begun = jax.vmap(lambda key: constrained(start(key, rows, K, ridge), nearest))(jax.random.split(key, starts))
 
     def stage(best: Climb, index: Array):
         last = index == starts
         own = jax.tree.map(lambda leaf: leaf[jnp.minimum(index, starts - 1)], begun)
         begin = jax.tree.map(lambda carried, fresh: jnp.where(last, carried, fresh), best.parameters, own)
-        end = ascend(begin, cut, ridge, tolerance, jnp.where(last, max_iterations, _TRIAL_STEPS))
+        end = ascend(begin, cut, ridge, tolerance, jnp.where(last, max_iterations, _TRIAL_STEPS), nearest)
         take = last | (end.objective > best.objective)
         return jax.tree.map(lambda new, old: jnp.where(take, new, old), end, best), None
 
@@ -80,18 +98,25 @@ def start(key: PRNGKeyArray, rows: Rows, K: int, ridge: Float[Array, ""]) -> Mix
     return MixtureParameters(jnp.full((K,), 1 / K), centres, jnp.broadcast_to(cov, (K, d, d)))
 
 
-def ascend(begin: MixtureParameters, cut: Rows, ridge: Float[Array, ""], tolerance: Float[Array, ""], max_iterations: Int[Array, ""]) -> Climb:
+def ascend(
+    begin: MixtureParameters, cut: Rows, ridge: Float[Array, ""], tolerance: Float[Array, ""], max_iterations: Int[Array, ""], nearest: Nearest = unconstrained
+) -> Climb:
     """EM from `begin` on rows cut into blocks."""
-    return climb(lambda parameters: step(parameters, cut, ridge), begin, tolerance, max_iterations)
+    return climb(lambda parameters: step(parameters, cut, ridge, nearest), begin, tolerance, max_iterations)
 
 
-def step(parameters: MixtureParameters, cut: Rows, ridge: Float[Array, ""]) -> tuple[Float[Array, ""], MixtureParameters]:
+def constrained(parameters: MixtureParameters, nearest: Nearest) -> MixtureParameters:
+    """The parameters with each covariance replaced by the nearest admitted one."""
+    return MixtureParameters(parameters.weights, parameters.means, jax.vmap(nearest)(parameters.covs))
+
+
+def step(parameters: MixtureParameters, cut: Rows, ridge: Float[Array, ""], nearest: Nearest = unconstrained) -> tuple[Float[Array, ""], MixtureParameters]:
     """The penalised log-likelihood of the parameters per unit of weight, and the parameters after one EM step."""
     whiteners = jax.vmap(_inverse_root)(parameters.covs)
     expect = _expect_complete if cut.observed is None else _expect_missing
     moments = pooled(jax.lax.map(lambda block: expect(parameters, whiteners, block), cut))
     penalty = -0.5 * ridge * jnp.sum(whiteners**2)
-    return moments.log_likelihood / jnp.sum(moments.mass) + penalty, _maximise(moments, ridge)
+    return moments.log_likelihood / jnp.sum(moments.mass) + penalty, constrained(_maximise(moments, ridge), nearest)
 
 
 def pooled(parts: Moments) -> Moments:
