@@ -1,0 +1,94 @@
+"""The claims on what the score does not see: margins by quadrature in SciPy, the bound under Hypothesis, mutants violated by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from scipy import integrate
+from scipy.special import xlogy
+from scipy.stats import norm
+
+from ensembletheory.claims import check, falsify, get, stored
+
+BLIND, RATE = get("blindness"), get("blindness-rate")
+
+
+def density(x, a, w):
+    return w * norm.pdf(x, a) + (1 - w) * norm.pdf(x, -a)
+
+
+def score(x, a, w):
+    return (-w * (x - a) * norm.pdf(x, a) - (1 - w) * (x + a) * norm.pdf(x, -a)) / density(x, a, w)
+
+
+def quad(f, a):
+    return integrate.quad(f, -a - 12, a + 12, points=[-a, 0, a], epsrel=1e-11, epsabs=1e-15, limit=400)[0]
+
+
+def fisher(a, w, v):
+    return quad(lambda x: density(x, a, w) * (score(x, a, w) - score(x, a, v)) ** 2, a)
+
+
+def kl(a, w, v):
+    return quad(lambda x: xlogy(density(x, a, w), density(x, a, w) / density(x, a, v)), a)
+
+
+def bound(a, w, v):
+    return np.sqrt(2 * np.pi) / 8 * a * (w - v) ** 2 * np.exp(-(a**2) / 2) / (np.sqrt(w * (1 - w)) * v * (1 - v))
+
+
+@pytest.mark.parametrize(("a", "w", "v"), [(0.7, 0.3, 0.8), (2.0, 0.5, 0.2), (3.5, 0.9, 0.6)])
+def test_margins_are_those_of_scipy(a, w, v):
+    instance = {"separation": a, "weight": w, "other": v}
+    np.testing.assert_allclose(float(BLIND.margin(**instance)), 100 * fisher(a, w, v) - kl(a, w, v), rtol=1e-8)
+    np.testing.assert_allclose(float(RATE.margin(**instance)), (bound(a, w, v) - fisher(a, w, v)) * np.exp(a**2 / 2), rtol=1e-6)
+
+
+def test_the_bound_holds_on_generated_instances():
+    @settings(max_examples=10)
+    @given(RATE.domain.strategy())
+    def holds(instance):
+        margin = RATE.margin(**instance)
+        assert not RATE.violated(float(margin), float(margin.error)), (float(margin), instance)
+
+    holds()
+
+
+def test_check_upholds_the_bound_and_its_equality_family():
+    result = check("blindness-rate", samples=256)
+    assert result.holds, result.verdict
+    assert result.tightness < 1e-12
+
+
+def test_the_bound_is_sharp_to_a_few_percent_for_near_weights_and_far_modes():
+    assert 0.97 < fisher(5.0, 0.5, 0.52) / bound(5.0, 0.5, 0.52) < 1
+
+
+@pytest.mark.parametrize("name", RATE.mutants)
+def test_mutants_are_violated(name):
+    mutant = RATE.mutated(name)
+    margin = mutant.margin(separation=5.0, weight=0.5, other=0.52 if name == "smaller-constant" else 0.3)
+    assert mutant.violated(float(margin), float(margin.error))
+
+
+def test_the_stored_counterexample_refutes_by_the_second_route_too():
+    instance = stored.read_instance(stored.counterexample_path(BLIND))
+    a, w, v = (float(instance[name]) for name in ("separation", "weight", "other"))
+    assert 100 * fisher(a, w, v) - kl(a, w, v) < -0.01
+    assert check("blindness").holds
+
+
+def test_near_modes_do_not_refute():
+    margin = BLIND.margin(separation=1.0, weight=0.5, other=0.2)
+    assert float(margin) > 1
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("name", RATE.mutants)
+def test_the_search_finds_every_mutant(name):
+    assert falsify(RATE.mutated(name), budget=2_000).found
+
+
+@pytest.mark.verify
+def test_the_search_refutes_blindness_by_itself():
+    assert falsify(BLIND, budget=2_000).found
+    assert not falsify(RATE, budget=2_000).found
