@@ -5,6 +5,8 @@ the target, the difference is a gain, and a claim says what sign the gain must h
 """
 
 from ensembletheory import claims as claims
+from ensembletheory import gains as gains
+from ensembletheory import divergences as divergences
 from ensembletheory import identifiability as identifiability
 from ensembletheory import latent as latent
 from ensembletheory import processes as processes
@@ -13,8 +15,18 @@ from ensembletheory.covariance import Dense as Dense
 from ensembletheory.covariance import Diagonal as Diagonal
 from ensembletheory.covariance import Isotropic as Isotropic
 from ensembletheory.covariance import LowRankPlusDiagonal as LowRankPlusDiagonal
+from ensembletheory.divergences import chi_squared as chi_squared
+from ensembletheory.divergences import empirical_w2 as empirical_w2
 from ensembletheory.divergences import fisher_divergence as fisher_divergence
+from ensembletheory.divergences import frechet_distance as frechet_distance
+from ensembletheory.divergences import hellinger_squared as hellinger_squared
+from ensembletheory.divergences import jensen_shannon as jensen_shannon
 from ensembletheory.divergences import kl as kl
+from ensembletheory.divergences import l2_squared as l2_squared
+from ensembletheory.divergences import mmd_squared as mmd_squared
+from ensembletheory.divergences import mw2 as mw2
+from ensembletheory.divergences import total_variation as total_variation
+from ensembletheory.divergences import w1 as w1
 from ensembletheory.divergences import w2 as w2
 from ensembletheory.divergences import w2_squared as w2_squared
 from ensembletheory.estimate import Estimate as Estimate

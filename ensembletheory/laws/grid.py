@@ -190,7 +190,7 @@ def _log_mass(log_density: LogDensity, breaks: tuple[Float[Array, " n"], ...]) -
     return Estimate(top + jnp.log(mass.value), mass.error / mass.value, "quadrature")
 
 
-def _refined(log_density: LogDensity, breaks: tuple[Float[Array, " n"], ...]) -> tuple[Float[Array, " n"], ...]:
+def _refined(log_density: LogDensity, breaks: tuple[Float[Array, " n"], ...]) -> tuple[Float[Array, " m"], ...]:
     """The breaks, with intervals halved until the masses of all panels are known; as they are where values cannot be looked at."""
     if not is_concrete(*breaks, *jax.tree.leaves(log_density)):
         return breaks
@@ -277,7 +277,7 @@ def _inverted(densities: Float[Array, " n"], u: Float[Array, ""]) -> Float[Array
     """The t in [0, 1] with F(t) = u F(1), F the integral of the interpolating polynomial."""
     coefficients = jnp.asarray(_coefficients()) @ densities
     # the integral over [0, t] of P_k(2 s - 1) is (P_{k+1} - P_{k-1})(2 t - 1) / (2 (2 k + 1)), and t for k = 0
-    padded = jnp.concatenate([coefficients / (2 * (2 * jnp.arange(_NODES) + 1)), jnp.zeros(2)])
+    padded = jnp.concatenate([coefficients / jnp.asarray(2.0 * (2 * np.arange(_NODES) + 1)), jnp.zeros(2)])
     antiderivative = jnp.concatenate([padded[:1], padded[:_NODES]]) - jnp.concatenate([padded[1 : _NODES + 1], jnp.zeros(1)])
     target = u * coefficients[0]
 
