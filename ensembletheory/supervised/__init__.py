@@ -1,7 +1,32 @@
-"""Expected losses of averaged predictors in closed form: when more members help, and when they do not."""
+"""Ensembles of predictors in closed form: expected losses, when more members help and when they do not, how members differ, and networks that share a trunk."""
 
+from ensembletheory.supervised.converse import ConverseSearch as ConverseSearch
+from ensembletheory.supervised.converse import harmful_two_point_law as harmful_two_point_law
+from ensembletheory.supervised.converse import second_member_gain as second_member_gain
+from ensembletheory.supervised.deep_ensembles import Prediction as Prediction
+from ensembletheory.supervised.deep_ensembles import gaussian_nll as gaussian_nll
+from ensembletheory.supervised.deep_ensembles import mixture_nll as mixture_nll
+from ensembletheory.supervised.deep_ensembles import moment_matched as moment_matched
+from ensembletheory.supervised.deep_ensembles import moment_matching_cost as moment_matching_cost
+from ensembletheory.supervised.losses import brier_score as brier_score
+from ensembletheory.supervised.losses import second_order_loss as second_order_loss
 from ensembletheory.supervised.losses import squared_loss as squared_loss
 from ensembletheory.supervised.losses import welsch_loss as welsch_loss
+from ensembletheory.supervised.mimo import LinearMimo as LinearMimo
+from ensembletheory.supervised.mimo import MimoSampleErrors as MimoSampleErrors
+from ensembletheory.supervised.mimo import linear_mimo as linear_mimo
+from ensembletheory.supervised.mimo import mimo_sample_errors as mimo_sample_errors
+from ensembletheory.supervised.mimo import mixmo_shrinkage as mixmo_shrinkage
+from ensembletheory.supervised.mimo import mixmo_weights as mixmo_weights
+from ensembletheory.supervised.plane import copy_disagreement as copy_disagreement
+from ensembletheory.supervised.plane import disagreement as disagreement
+from ensembletheory.supervised.plane import independent_disagreement as independent_disagreement
 from ensembletheory.supervised.tails import exponential_tail as exponential_tail
+from ensembletheory.supervised.urns import correlated_majority_vote_error as correlated_majority_vote_error
+from ensembletheory.supervised.urns import plurality_vote_error as plurality_vote_error
+from ensembletheory.supervised.urns import subset_majority_vote_error as subset_majority_vote_error
+from ensembletheory.supervised.urns import subset_plurality_vote_error as subset_plurality_vote_error
+from ensembletheory.supervised.urns import subset_vote_share_loss as subset_vote_share_loss
+from ensembletheory.supervised.urns import vote_share_loss as vote_share_loss
 from ensembletheory.supervised.votes import gaussian_vote_error as gaussian_vote_error
 from ensembletheory.supervised.votes import majority_vote_error as majority_vote_error

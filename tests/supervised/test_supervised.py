@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from ensembletheory.supervised import exponential_tail, gaussian_vote_error, majority_vote_error, squared_loss, welsch_loss
+from ensembletheory.supervised import brier_score, exponential_tail, gaussian_vote_error, majority_vote_error, second_order_loss, squared_loss, welsch_loss
 
 SIX_DIGITS, FIVE_DIGITS = 5e-7, 5e-6
 K = np.array([1, 2, 3, 5, 10, 100])
@@ -200,3 +200,39 @@ def test_losses_jit_and_differentiate_in_their_parameters():
 def test_bad_input_is_refused_by_name(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+# Brier scores and expansions.
+
+
+def test_brier_score_of_dirichlet_members_is_exact():
+    """The mean of K independent Dirichlet members has the variances of one, divided by K; by moments of the beta law."""
+    concentration, truth = np.array([2.0, 1.0, 0.5]), np.array([0.0, 1.0, 0.0])
+    total = concentration.sum()
+    mean, variances = concentration / total, stats.dirichlet(concentration).var()
+    expected = [sum((m - t) ** 2 + v / k for m, t, v in zip(mean, truth, variances, strict=True)) for k in K]
+    np.testing.assert_allclose(brier_score(K, mean, truth, sqrt(variances.sum())), expected, rtol=1e-13)
+    draws = np.random.default_rng(4).dirichlet(concentration, size=(DRAWS, SIZE)).mean(axis=1)
+    _assert_mean(((draws - truth) ** 2).sum(axis=1), brier_score(SIZE, mean, truth, sqrt(variances.sum())).item())
+
+
+def test_correlated_brier_score_by_a_common_part():
+    mean, truth = np.array([0.6, 0.4]), np.array([1.0, 0.0])
+    shared, own = np.array([0.03, 0.03]), np.array([0.02, 0.02])
+    s2, rho = (shared + own).sum(), shared.sum() / (shared + own).sum()
+    np.testing.assert_allclose(brier_score(K, mean, truth, sqrt(s2), rho), [0.32 + shared.sum() + own.sum() / k for k in K], rtol=1e-13)
+
+
+def test_the_expansion_errs_by_the_inverse_square_of_the_size():
+    sizes = np.array([16, 32, 64, 128, 256])
+    error = np.asarray(welsch_loss(sizes, 1.3, 1.0, 1.0) - second_order_loss(sizes, lambda d: -jax.numpy.expm1(-(d**2) / 2), 1.3, 1.0))
+    slope = np.polyfit(np.log(sizes), np.log(np.abs(error)), 1)[0]
+    assert -2.1 < slope < -1.85
+    np.testing.assert_allclose(second_order_loss(sizes, lambda d: d**2, 0.5, 2.0, 0.3), squared_loss(sizes, 0.5, 2.0, 0.3), rtol=1e-13)
+
+
+def test_expansions_and_brier_scores_refuse_bad_input():
+    with pytest.raises(ValueError, match=r"`mean`: got shape \(2,\)"):
+        second_order_loss(3, lambda d: d**2, [0.0, 1.0], 1.0)
+    with pytest.raises(ValueError, match=r"`truth`: got shape \(3,\)"):
+        brier_score(3, [0.5, 0.5], [0.0, 1.0, 0.0], 1.0)
