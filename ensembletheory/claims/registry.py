@@ -9,7 +9,7 @@ from ensembletheory.claims.claim import Claim
 
 __all__ = ["get", "ids", "resolve"]
 
-SOURCES = ("jensen", "log_pool", "barycenter", "mean_score", "linear_vae", "blindness", "procrustes")
+SOURCES = ("jensen", "log_pool", "barycenter", "mean_score", "linear_vae", "mattei_garreau", "dual_average", "blindness", "procrustes")
 
 
 def ids() -> tuple[str, ...]:
