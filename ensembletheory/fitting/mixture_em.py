@@ -27,14 +27,14 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ensembletheory.fitting.em import Climb, climb
 from ensembletheory.fitting.rows import Rows, blocks
 from ensembletheory.fitting.seeding import settled_centres, spread_centres, within_covariance
 from ensembletheory.linalg import cholesky, substitute
 
-__all__ = ["MixtureParameters", "ascend", "block_size", "fit", "start", "step"]
+__all__ = ["MixtureParameters", "ascend", "block_size", "fit", "observed_log_prob", "start", "step"]
 
 Nearest = Callable[[Float[Array, "d d"]], Float[Array, "d d"]]
 
@@ -159,6 +159,12 @@ def _expect_missing(parameters: MixtureParameters, whiteners: Float[Array, "K d 
     centred = filled - means[:, None, :]
     scatters = jnp.einsum("kbi,kbj->kij", shares[:, :, None] * centred, centred) + jnp.einsum("kb,kbij->kij", shares, spreads)
     return Moments(log_likelihood, mass, means, scatters)
+
+
+def observed_log_prob(parameters: MixtureParameters, x: Float[Array, " d"], observed: Bool[Array, " d"]) -> Float[Array, ""]:
+    """The log-density of the observed coordinates of one row; the others are 0."""
+    log_probs = jax.vmap(lambda mean, cov: _condition(mean, cov, x, observed)[0])(parameters.means, parameters.covs)
+    return jax.nn.logsumexp(jnp.log(parameters.weights) + log_probs)
 
 
 def _condition(mean: Float[Array, " d"], cov: Float[Array, "d d"], x: Float[Array, " d"], observed):

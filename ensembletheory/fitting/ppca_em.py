@@ -23,13 +23,13 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ensembletheory.fitting.em import Climb, climb
 from ensembletheory.fitting.rows import Rows
 from ensembletheory.linalg import cholesky, solve_spd
 
-__all__ = ["PpcaParameters", "ascend", "closed_form", "fit", "start", "step"]
+__all__ = ["PpcaParameters", "ascend", "closed_form", "fit", "observed_log_prob", "start", "step"]
 
 
 class PpcaParameters(eqx.Module):
@@ -82,6 +82,11 @@ def step(parameters: PpcaParameters, rows: Rows) -> tuple[Float[Array, ""], Ppca
 
 def _seen(rows: Rows) -> Float[Array, "n d"]:
     return jnp.ones_like(rows.values) if rows.observed is None else rows.observed.astype(rows.values.dtype)
+
+
+def observed_log_prob(parameters: PpcaParameters, x: Float[Array, " d"], observed: Bool[Array, " d"]) -> Float[Array, ""]:
+    """The log-density of the observed coordinates of one row; the others are 0."""
+    return _latent(parameters, x, observed.astype(x.dtype))[0]
 
 
 def _latent(parameters: PpcaParameters, x: Float[Array, " d"], seen: Float[Array, " d"]):
