@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from ensembletheory.covariance import AxisAligned, Covariance
 from ensembletheory.linalg import cholesky, solve_spd, sqrtm, symmetrised
 
-__all__ = ["bures_squared", "covariance_bures_squared", "semidefinite_bures_squared"]
+__all__ = ["bures_squared", "covariance_bures_squared", "optimal_map", "semidefinite_bures_squared"]
 
 
 def covariance_bures_squared(S: Covariance, R: Covariance) -> Float[Array, ""]:
@@ -57,10 +57,10 @@ def _polar_factor(A: Float[Array, "d d"]) -> Float[Array, "d d"]:
 def _dense_jvp(primals, tangents):
     (S, R), (dS, dR) = primals, tangents
     identity = jnp.eye(S.shape[0], dtype=S.dtype)
-    return _dense(S, R), jnp.sum((identity - _optimal_map(S, R)) * dS) + jnp.sum((identity - _optimal_map(R, S)) * dR)
+    return _dense(S, R), jnp.sum((identity - optimal_map(S, R)) * dS) + jnp.sum((identity - optimal_map(R, S)) * dR)
 
 
-def _optimal_map(S: Float[Array, "d d"], R: Float[Array, "d d"]) -> Float[Array, "d d"]:
+def optimal_map(S: Float[Array, "d d"], R: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """The T with T S T = R."""
     root = sqrtm(S)
     middle = sqrtm(symmetrised(root @ R @ root))

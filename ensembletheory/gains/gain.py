@@ -5,21 +5,25 @@ r"""The gain of an ensemble: how much closer to the target the pooled law is tha
 Where a decomposition is known, `diversity` is its diversity term, computed on its own; it equals the gain:
  - linear pool, KL:       E_p[ log pool - sum_k w_k log q_k ]
  - log pool, KL:          -log Z, which does not depend on the target (Heskes 1998)
+ - linear pool, L2^2 or MMD^2: sum_k w_k D(pool, q_k), the squared distances being those of a Hilbert space in which densities are mixed linearly
  - W2 barycenter, W2^2:   sum_k w_k W2^2(pool, q_k), in one dimension or for diagonal covariances (where quantile functions form a Hilbert space; elsewhere it is not the gain)
+
+The decompositions by themselves, with all their terms: `ensembletheory.gains.densities`.
 """
 
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from ensembletheory.covariance import Diagonal
-from ensembletheory.divergences import kl, w2_squared
+from ensembletheory.covariance import AxisAligned
+from ensembletheory.divergences import kl, l2_squared, mmd_squared, w2_squared
 from ensembletheory.errors import Numbers
 from ensembletheory.estimate import Estimate
+from ensembletheory.gains.decomposition import weighted_sum
+from ensembletheory.gains.densities import linear_pool_surplus, spread_about
 from ensembletheory.laws import Gaussian, Law
-from ensembletheory.laws.expectation import expectation
 from ensembletheory.pooling import linear_pool, log_normaliser, log_pool, w2_barycenter
 from ensembletheory.pooling.members import Member, checked_laws
 from ensembletheory.precision import require_x64
@@ -68,40 +72,30 @@ def gain(
     laws, weights = checked_laws(members, weights)
     options = {name: value for name, value in (("key", key), ("samples", samples)) if value is not None}
     single = [divergence(target, law, **options) for law in laws]
-    average = _weighted_sum(weights, single)
+    average = weighted_sum(weights, single)
     pool = rule(laws, weights=weights)
     ensemble = divergence(target, pool, **options)
     return Gain(average, _smallest(single), ensemble, average - ensemble, _diversity(target, laws, weights, pool, rule, divergence, options))
 
 
-def _weighted_sum(weights: Float[Array, " K"], terms: Sequence[Estimate]) -> Estimate:
-    total = terms[0] * weights[0]
-    for weight, term in zip(weights[1:], terms[1:], strict=True):
-        total = total + term * weight
-    return total
-
-
 def _smallest(terms: Sequence[Estimate]) -> Estimate:
     index = jnp.argmin(jnp.stack([term.value for term in terms]))
-    stacked = _weighted_sum(jnp.zeros(len(terms)), terms)  # carries the least certain kind
+    stacked = weighted_sum(jnp.zeros(len(terms)), terms)  # carries the least certain kind
     return Estimate(jnp.stack([term.value for term in terms])[index], jnp.stack([term.error for term in terms])[index], stacked.kind)
 
 
 def _diversity(target, laws, weights, pool, rule, divergence, options) -> Estimate | None:
     if rule is linear_pool and divergence is kl:
-        return expectation(target, _pool_surplus, (pool, weights, *laws), **options)
+        return linear_pool_surplus(target, laws, weights, pool, **options)
     if rule is log_pool and divergence is kl:
         return -log_normaliser(laws, weights)
     if rule is w2_barycenter and divergence is w2_squared and _flat([target, *laws]):
-        return _weighted_sum(weights, [w2_squared(pool, law) for law in laws])
+        return spread_about(pool, laws, weights, w2_squared)
+    if rule is linear_pool and (divergence is l2_squared or divergence is mmd_squared):
+        return spread_about(pool, laws, weights, divergence)
     return None
 
 
 def _flat(laws: Sequence[Law]) -> bool:
     """Whether W2 is a Hilbert distance between these laws."""
-    return laws[0].dim == 1 or all(isinstance(law, Gaussian) and isinstance(law.covariance, Diagonal) for law in laws)
-
-
-def _pool_surplus(x: Float[Array, " d"], pool: Law, weights: Float[Array, " K"], *members: Law) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    log_pool_x, log_members = pool._log_prob(x), jnp.stack([member._log_prob(x) for member in members])
-    return log_pool_x - weights @ log_members, jnp.abs(log_pool_x) + weights @ jnp.abs(log_members)
+    return laws[0].dim == 1 or all(isinstance(law, Gaussian) and isinstance(law.covariance, AxisAligned) for law in laws)
