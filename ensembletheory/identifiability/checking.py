@@ -102,7 +102,7 @@ class Report:
         )
 
 
-def check(law: Callable[[Any], Any], symmetry: Action | Group, draw: Callable[[Any], Any] | Sequence[Any], *, points: int = 4, searches: int = 6, seed: int = 0) -> Report:
+def check(law: Any, symmetry: Action | Group, draw: Callable[[Any], Any] | Sequence[Any], *, points: int = 4, searches: int = 6, seed: int = 0) -> Report:
     """Whether a law is identified up to a group.
 
     Args:

@@ -46,7 +46,7 @@ class Group(abc.ABC):
             refuse("size", str(self.size), "at least 1", "The size of a group of matrices is their number of rows.")
 
     @property
-    def order(self) -> float:
+    def order(self) -> int | float:
         """The number of elements."""
         return np.inf
 
@@ -101,7 +101,7 @@ class Permutations(Group):
     """Permutation matrices: relabellings of mixture components or hidden units."""
 
     @property
-    def order(self) -> float:
+    def order(self) -> int | float:
         """The factorial of q."""
         return factorial(self.size)
 
@@ -126,7 +126,7 @@ class Signs(Group):
     """Diagonal matrices of signs."""
 
     @property
-    def order(self) -> float:
+    def order(self) -> int | float:
         """Two to the q."""
         return 2**self.size
 
@@ -151,7 +151,7 @@ class SignedPermutations(Group):
     """The hyperoctahedral group B_q: permutations with signs, the symmetries of the cube."""
 
     @property
-    def order(self) -> float:
+    def order(self) -> int | float:
         """Two to the q, times the factorial of q."""
         return 2**self.size * factorial(self.size)
 
@@ -177,7 +177,7 @@ class Orthogonal(Group):
     """The orthogonal group O(q), both sheets."""
 
     @property
-    def order(self) -> float:
+    def order(self) -> int | float:
         """2 for q = 1, where O(1) is the group of signs, else infinite."""
         return 2 if self.size == 1 else np.inf
 

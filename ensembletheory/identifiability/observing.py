@@ -13,6 +13,7 @@ and differentiated by JAX; any other is called as it stands, with finite differe
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,11 +44,11 @@ class Observer:
     def __init__(self, law: Callable[[Any], Any], examples: Sequence[Any]):
         leaves, self._structure = jax.tree.flatten(examples[0])
         self._shapes = [np.shape(leaf) for leaf in leaves]
-        self._law, self._probes = law, _probes([law(example) for example in examples])
         flat = [self.pack(example) for example in examples]
-        self._compiled = _traceable(self._observables, flat[0])
-        self._vector = jax.jit(self._observables) if self._compiled else self._observables
-        self._derivative = jax.jit(jax.jacfwd(self._observables)) if self._compiled else None
+        traceable, kind = _traced(law, examples[0])
+        self._law, self._probes = law, _probes(eqx.filter_jit(law) if traceable else law, examples) if _by_density(kind) else None
+        self._vector = jax.jit(self._observables) if traceable else self._observables
+        self._derivative = jax.jit(jax.jacfwd(self._observables)) if traceable else None
         seen = np.stack([self.vector(a) for a in flat])
         if not np.all(np.isfinite(seen)):
             refuse("law", "NaN or infinite observables at a drawn parameter", "finite ones", "Let `draw` give valid parameters, or mend `law`.")
@@ -96,19 +97,19 @@ class Observer:
         return jnp.ravel(jnp.asarray(seen))
 
 
-def _probes(laws: Sequence[Any]) -> np.ndarray | None:
-    """Points at which densities are compared, None where no density is needed."""
-    if not isinstance(laws[0], Law) or isinstance(laws[0], Gaussian):
-        return None
-    each = -(-_PROBES // len(laws))
-    return np.concatenate([np.asarray(law.sample(jax.random.key(k), each)) for k, law in enumerate(laws)])
+def _by_density(kind: Any) -> bool:
+    return isinstance(kind, Law) and not isinstance(kind, Gaussian)
 
 
-def _traceable(function: Callable[[Any], Any], flat: np.ndarray) -> bool:
-    """Whether JAX can trace the function; one that fails on numbers as well raises its own error."""
+def _probes(law: Callable[[Any], Any], examples: Sequence[Any]) -> np.ndarray:
+    """Points at which densities are compared."""
+    each = -(-_PROBES // len(examples))
+    return np.concatenate([np.asarray(law(example).sample(jax.random.key(k), each)) for k, example in enumerate(examples)])
+
+
+def _traced(law: Callable[[Any], Any], example: Any) -> tuple[bool, Any]:
+    """Whether JAX can trace the law, and what it returns; one that fails on numbers as well raises its own error."""
     try:
-        jax.eval_shape(function, flat)
+        return True, jax.eval_shape(law, example)
     except Exception:
-        function(flat)
-        return False
-    return True
+        return False, law(example)
