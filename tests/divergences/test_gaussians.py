@@ -134,5 +134,3 @@ def test_what_cannot_be_answered_is_refused():
         et.kl(single, q)
     with pytest.raises(ValueError, match="`q`.*dimension 2.*dimension 3"):
         et.kl(p, et.standard_normal(2))
-    with pytest.raises(TypeError, match="GridLaw and Gaussian in dimension 1"):
-        et.mw2(et.log_pool([et.GaussianMixture([1.0], [[0.0]], [[1.0]])]), et.standard_normal(1))
