@@ -9,7 +9,7 @@ from ensembletheory.claims.claim import Claim
 
 __all__ = ["get", "ids", "resolve"]
 
-SOURCES = ("jensen", "log_pool", "barycenter", "mean_score", "linear_vae", "mattei_garreau", "dual_average", "blindness", "procrustes")
+SOURCES = ("jensen", "log_pool", "barycenter", "mean_score", "linear_vae", "latent", "mattei_garreau", "dual_average", "blindness", "procrustes", "ppca_averages", "bootstrap")
 
 
 def ids() -> tuple[str, ...]:
