@@ -4,7 +4,7 @@ For Gaussians it is N(sum_k w_k m_k, S) with S = sum_k w_k (S^{1/2} S_k S^{1/2})
 Otherwise S is the fixed point of S <- S^{-1/2} ( sum_k w_k (S^{1/2} S_k S^{1/2})^{1/2} )^2 S^{-1/2} (Alvarez-Esteban et al. 2016); its residual is verified.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -19,7 +19,7 @@ from ensembletheory.pooling.members import Member, checked_gaussians, stacked_me
 
 __all__ = ["w2_barycenter"]
 
-_ITERATIONS = 60
+_MOST_ITERATIONS = 100
 _RESIDUAL = 1e-9
 
 
@@ -43,16 +43,33 @@ def w2_barycenter(members: Sequence[Member], weights: Numbers | None = None) -> 
 
 @eqx.filter_jit
 def _fixed_point(weights: Float[Array, " K"], covs: Float[Array, "K d d"]) -> tuple[Float[Array, "d d"], Float[Array, ""]]:
-    """The covariance of the barycenter, and its relative residual in the fixed-point equation."""
+    """The covariance of the barycenter, and its relative residual in the fixed-point equation; derivatives are those of the equation's solution."""
+    tolerance = 32 * covs.shape[-1] * jnp.finfo(covs.dtype).eps
 
     def mean_root(S):
         root = sqrtm(S)
         return root, jnp.tensordot(weights, jax.vmap(lambda C: sqrtm(symmetrised(root @ C @ root)))(covs), 1)
 
-    def iterate(S, _):
+    def defect(S):
+        return mean_root(S)[1] - S
+
+    def relative(defect, S):
+        return jnp.max(jnp.abs(defect)) / jnp.max(jnp.abs(S))
+
+    def iterate(state):
+        S, _, i = state
         root, middle = mean_root(S)
         half = solve_spd(root, middle)
-        return symmetrised(half @ half.T), None
+        return symmetrised(half @ half.T), relative(middle - S, S), i + 1
 
-    S = jax.lax.scan(iterate, jnp.tensordot(weights, covs, 1), None, length=_ITERATIONS)[0]
-    return S, jnp.max(jnp.abs(mean_root(S)[1] - S)) / jnp.max(jnp.abs(S))
+    def solve(_, start):
+        return jax.lax.while_loop(lambda state: (state[1] > tolerance) & (state[2] < _MOST_ITERATIONS), iterate, (start, jnp.asarray(jnp.inf, start.dtype), 0))[0]
+
+    S = jax.lax.custom_root(defect, jnp.tensordot(weights, covs, 1), solve, _solve_linear)
+    return S, relative(defect(S), S)
+
+
+def _solve_linear(function: Callable[[Array], Array], y: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """The X with function(X) = y, for a linear function of matrices."""
+    jacobian = jax.jacobian(function)(jnp.zeros_like(y)).reshape(y.size, y.size)
+    return jnp.linalg.solve(jacobian, y.ravel()).reshape(y.shape)

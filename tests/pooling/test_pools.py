@@ -143,10 +143,35 @@ def test_members_without_a_closed_form_are_refused_by_name(rule):
         rule([HALF_TWO[0], et.linear_pool(HALF_TWO)])
 
 
-def test_a_barycenter_that_has_not_converged_is_refused_not_returned():
-    narrow = [et.Gaussian([0.0, 0.0], np.diag([1e-13, 1.0])), et.Gaussian([0.0, 0.0], [[1.0, 1 - 1e-13], [1 - 1e-13, 1.0]])]
+def test_a_barycenter_that_has_not_converged_is_refused_not_returned(monkeypatch):
+    monkeypatch.setattr("ensembletheory.pooling.barycenter._MOST_ITERATIONS", 1)
+    turned = [[[1.0, 0.9], [0.9, 1.0]], [[1.0, -0.9], [-0.9, 1.0]], [[0.1, 0.0], [0.0, 3.0]], [[3.0, 0.5], [0.5, 0.1]]]  # no other test compiles four members
     with pytest.raises(ValueError, match="fixed-point residual"):
-        et.w2_barycenter(narrow)
+        et.w2_barycenter([et.Gaussian([0.0, 0.0], cov) for cov in turned])
+
+
+def test_a_barycenter_of_two_nearly_singular_members_is_the_middle_of_their_geodesic():
+    """S_0 moved half way along the optimal map T to S_1, for 2 x 2 matrices with root(A) = (A + sqrt(det A) I) / sqrt(tr A + 2 sqrt(det A))."""
+    e = 1e-6
+    S0, S1 = np.diag([e, 1.0]), np.array([[1.0, 1 - e], [1 - e, 1.0]])
+    half = np.diag([e**0.5, 1.0])
+    inner, det = half @ S1 @ half, e**0.5 * np.sqrt(2 * e - e**2)
+    root = (inner + det * np.eye(2)) / np.sqrt(np.trace(inner) + 2 * det)
+    halfway = (np.eye(2) + np.linalg.inv(half) @ root @ np.linalg.inv(half)) / 2
+    barycenter = et.w2_barycenter([et.Gaussian([0.0, 0.0], S0), et.Gaussian([0.0, 0.0], S1)])
+    np.testing.assert_allclose(barycenter.cov, halfway @ S0 @ halfway, atol=1e-9)  # roundings of eps / e
+
+
+def test_the_derivative_of_a_barycenter_is_that_of_its_equation():
+    covs = np.stack([[[1.0, 0.5], [0.5, 1.0]], [[1.0, -0.6], [-0.6, 2.0]]])
+    H = np.array([[0.3, -0.2], [-0.2, 0.5]])
+
+    def entry(h):
+        return et.w2_barycenter([et.Gaussian(jnp.zeros(2), covs[0] + h * H), et.Gaussian(jnp.zeros(2), jnp.asarray(covs[1]))], [0.3, 0.7]).cov[0, 1]
+
+    h = 1e-5
+    numerical = (float(entry(jnp.asarray(h))) - float(entry(jnp.asarray(-h)))) / (2 * h)
+    np.testing.assert_allclose(float(jax.grad(entry)(0.0)), numerical, rtol=1e-8)
 
 
 def test_pools_differentiate_and_batch():
