@@ -28,7 +28,7 @@ from ensembletheory.claims.domain import Domain
 from ensembletheory.claims.parts import positive, real, spd
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.kernels import AffineKernel
-from ensembletheory.latent import Ppca, average_elbo, average_log_likelihood, hadamard_gap
+from ensembletheory.latent import Ppca, average_elbo
 
 __all__ = ["beta_vae_threshold", "iwae_rate", "ppca_stationary_stability"]
 
@@ -102,14 +102,34 @@ def _discrepancy(noise_variance, excess, unused, length, factor) -> Estimate:
     base = jnp.zeros((3, 2)).at[0, 0].set(length * jnp.sqrt(excess))
 
     def objective(step, row, column, weight):
-        model = Ppca(base.at[row, column].add(step), jnp.zeros(3), noise_variance)
-        return average_log_likelihood(model, S) - weight * hadamard_gap(model)
+        W = base.at[row, column].add(step)
+        return _likelihood(W, S, noise_variance) - weight * _gap(W, noise_variance)
 
     curvature = jax.vmap(jax.grad(jax.grad(objective)), (None, 0, 0, 0))
     rows, columns, weights = (jnp.asarray(axis.ravel()) for axis in np.meshgrid([1, 2], [0, 1], [0.0, 1.0], indexing="ij"))
     unused_value = unused[rows - 1]
     stated = jnp.where(columns == 1, (unused_value - factor * noise_variance) / noise_variance**2, (unused_value - used) / (noise_variance * used))
     return closed_form(-jnp.max(jnp.abs(curvature(jnp.zeros(()), rows, columns, weights) - stated)))
+
+
+def _gram(W: Float[Array, "3 2"], noise_variance: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """The entries M_11, M_12, M_22: with two columns, determinant and inverse are written out, which compiles in no time."""
+    first, second = W[:, 0], W[:, 1]
+    return first @ first + noise_variance, first @ second, second @ second + noise_variance
+
+
+def _likelihood(W: Float[Array, "3 2"], S: Float[Array, "3 3"], noise_variance: Float[Array, ""]) -> Float[Array, ""]:
+    """The average log-likelihood of PPCA but for a constant."""
+    a, b, c = _gram(W, noise_variance)
+    (p, r), (_, u) = W.T @ S @ W
+    explained = (c * p - 2 * b * r + a * u) / (a * c - b**2)
+    return -0.5 * (jnp.log(noise_variance) + jnp.log(a * c - b**2) + (jnp.trace(S) - explained) / noise_variance)
+
+
+def _gap(W: Float[Array, "3 2"], noise_variance: Float[Array, ""]) -> Float[Array, ""]:
+    """The Hadamard gap."""
+    a, b, c = _gram(W, noise_variance)
+    return -0.5 * jnp.log1p(-(b**2) / (a * c))
 
 
 @claim(

@@ -45,6 +45,7 @@ from ensembletheory.laws.law import checked_point
 __all__ = ["iwae_bound", "iwae_gap", "iwae_rate", "iwae_tail_exponent"]
 
 _DEFAULT_SAMPLES = 10_000
+_BLOCK = 2**15  # latents drawn at once
 _NEGLIGIBLE = 38.0  # minus the logarithm of what integrals leave out
 _STEP = 0.2  # in log t
 _HEIGHT = 2 * np.pi / _STEP  # of the contour, so that one FFT links the two grids: |Gamma(-1/2 + 31 i)| < 1e-21
@@ -202,7 +203,10 @@ def _sampled(model: Ppca, encoder: AffineKernel, x: Float[Array, " d"], key: PRN
         log_joint = -0.5 * (jnp.sum(residual**2) / s2 + x.size * jnp.log(2 * np.pi * s2) + jnp.sum(z**2) + z.size * np.log(2 * np.pi))
         return log_joint - law._log_prob(z)
 
-    def bound(key):
-        return jax.nn.logsumexp(jax.vmap(log_weight)(law.sample(key, K))) - np.log(K)
+    def bounds(key):
+        log_weights = jax.vmap(log_weight)(law.sample(key, rows * K)).reshape(rows, K)
+        return jax.nn.logsumexp(log_weights, axis=1) - np.log(K)
 
-    return monte_carlo(jax.lax.map(bound, jax.random.split(key, samples), batch_size=min(samples, 1024)))
+    rows = min(samples, max(1, _BLOCK // K))
+    draws = jax.lax.map(bounds, jax.random.split(key, -(-samples // rows)))
+    return monte_carlo(draws.ravel()[:samples])
