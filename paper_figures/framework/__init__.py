@@ -4,3 +4,4 @@ from paper_figures.framework.contract import Caption as Caption
 from paper_figures.framework.contract import Data as Data
 from paper_figures.framework.contract import Figure as Figure
 from paper_figures.framework.contract import Number as Number
+from paper_figures.framework.contract import mean_number as mean_number

@@ -21,11 +21,14 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure as Picture
+from numpy.typing import ArrayLike
+from scipy import stats
 
 from ensembletheory.errors import refuse
 
-__all__ = ["Caption", "Data", "Figure", "Number", "literals", "nearest"]
+__all__ = ["Caption", "Data", "Figure", "Number", "literals", "mean_number", "nearest"]
 
 STANDARD_ERRORS = 5.0
 
@@ -51,6 +54,16 @@ class Number:
     def holds(self) -> bool:
         """Whether what the arrays give rounds to what is printed (rounding errors of a double allowed)."""
         return abs(float(self.got) - float(self.printed)) <= self.tolerance * (1 + 1e-9)  # False for NaN
+
+
+def mean_number(name: str, values: ArrayLike, printed: str) -> Number:
+    """The number of a mean over independent replications.
+
+    With few of them their spread is uncertain too, so that Student's quantile of 1e-3 takes the place of five standard errors where it is larger (up to 9 replications).
+    """
+    replications = np.asarray(values)
+    standard_error = replications.std(ddof=1) / replications.size**0.5
+    return Number(name, float(replications.mean()), printed, standard_error * max(1.0, float(stats.t.ppf(1 - 0.5e-3, replications.size - 1)) / STANDARD_ERRORS))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ensembletheory.plotting import new_figure
-from paper_figures.framework import Caption, Figure, Number
+from paper_figures.framework import Caption, Figure, Number, mean_number
 from paper_figures.framework.contract import literals, nearest
 
 
@@ -93,3 +93,12 @@ def test_inputs_must_be_plain(value):
 def test_nearest_names_what_is_alike_or_all():
     assert nearest("pol_chain", ["pool_chain", "losses"]) == "pool_chain"
     assert nearest("zzz", ["pool_chain", "losses"]) == "pool_chain, losses"
+
+
+def test_means_of_few_replications_are_given_students_quantile():
+    values = np.array([0.1, 0.3, 0.2, 0.2])
+    number = mean_number("mean", values, "0.2")
+    standard_error = np.sqrt(np.sum((values - 0.2) ** 2) / 3 / 4)
+    np.testing.assert_allclose([number.got, number.standard_error], [0.2, standard_error * 12.924 / 5], rtol=1e-4)  # t tables: 3 degrees of freedom, 0.0005 a tail
+    many = np.tile(values, 25)
+    np.testing.assert_allclose(mean_number("mean", many, "0.2").standard_error, many.std(ddof=1) / 10, rtol=1e-12)
