@@ -11,6 +11,7 @@ from ensembletheory import identifiability as identifiability
 from ensembletheory import latent as latent
 from ensembletheory import processes as processes
 from ensembletheory import samplers as samplers
+from ensembletheory import supervised as supervised
 from ensembletheory.covariance import Dense as Dense
 from ensembletheory.covariance import Diagonal as Diagonal
 from ensembletheory.covariance import Isotropic as Isotropic
