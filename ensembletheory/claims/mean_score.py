@@ -22,10 +22,10 @@ from ensembletheory.claims.members import average, gaussian, gaussians
 from ensembletheory.claims.parts import positive, real, simplex
 from ensembletheory.divergences import kl
 from ensembletheory.estimate import Estimate
-from ensembletheory.pooling import mean_score_law
+from ensembletheory.pooling import log_pool, mean_score_law
 from ensembletheory.processes import VariancePreserving
 
-__all__ = ["mean_score_beats_best", "mean_score_kl_average"]
+__all__ = ["log_pool_beats_mean_score", "mean_score_beats_best", "mean_score_beats_log_pool", "mean_score_kl_average"]
 
 MEMBERS = Domain(
     target_mean=real(-3, 3),
@@ -92,3 +92,37 @@ def mean_score_beats_best(target_mean, target_variance, means, variances, weight
     sampled = mean_score_law(members, VariancePreserving(), churn=churn, weights=weights, horizon=jnp.inf)
     best = jnp.minimum(kl(p, members[0]).value, kl(p, members[1]).value)
     return best - kl(p, sampled)
+
+
+def _lead_of_the_mean_score(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
+    p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
+    sampled = mean_score_law(members, VariancePreserving(), churn=churn, weights=weights, horizon=jnp.inf)
+    return kl(p, log_pool(members, weights)) - kl(p, sampled)
+
+
+@claim(
+    id="mean-score-beats-log-pool",
+    statement=r"\mathrm{KL}(p \,\|\, \hat p_\eta) \leq \mathrm{KL}(p \,\|\, g), \quad g \propto \prod_k q_k^{w_k} \quad (T = \infty, \; \eta \geq 0)",
+    source="derived here; both rules gain on their members' average, and neither on the other; refuted here",
+    domain=MEMBERS,
+    kind="refuted",
+    references=["razafindralambo2026scores"],
+    proof="Where p is the log pool, of which the sampled law is wider, no other law does better.",
+)
+def mean_score_beats_log_pool(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
+    """The lead of the law sampled from the averaged score."""
+    return _lead_of_the_mean_score(target_mean, target_variance, means, variances, weights, churn)
+
+
+@claim(
+    id="log-pool-beats-mean-score",
+    statement=r"\mathrm{KL}(p \,\|\, g) \leq \mathrm{KL}(p \,\|\, \hat p_\eta), \quad g \propto \prod_k q_k^{w_k} \quad (T = \infty, \; \eta \geq 0)",
+    source="the converse of mean-score-beats-log-pool; refuted here",
+    domain=MEMBERS,
+    kind="refuted",
+    references=["razafindralambo2026scores"],
+    proof="Where p is the sampled law no other law does better.",
+)
+def log_pool_beats_mean_score(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
+    """The lead of the log pool."""
+    return -_lead_of_the_mean_score(target_mean, target_variance, means, variances, weights, churn)

@@ -15,6 +15,7 @@ from ensembletheory.gains.densities import w2_decomposition as w2_decomposition
 from ensembletheory.gains.gain import Gain as Gain
 from ensembletheory.gains.gain import gain as gain
 from ensembletheory.gains.gaussian_fits import ExpectedGain as ExpectedGain
+from ensembletheory.gains.gaussian_fits import Fits as Fits
 from ensembletheory.gains.gaussian_fits import expected_gain as expected_gain
 from ensembletheory.gains.gaussian_fits import expected_kl as expected_kl
 from ensembletheory.gains.gaussian_fits import expected_kl_of_fit as expected_kl_of_fit

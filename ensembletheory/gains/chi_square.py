@@ -21,11 +21,12 @@ from ensembletheory.estimate import Estimate
 
 __all__ = ["bootstrap_linear_limit", "linear_limit", "log_pool_on_the_line"]
 
-_NODES = 513
+_NODES = 257
+_MORE_NODES = 1025  # where the range is long
 _FAR = 37.0  # exp(-37) = 1e-16
 _ROUNDING = 1e-13  # log-gamma and digamma are right to a few units in the last place of numbers below 1e3
 
-Rule = tuple[Float[Array, " m"], Float[Array, " m"]]
+Rule = tuple[Float[Array, " k"], Float[Array, " k"]]
 
 
 def _with_error(integral) -> Estimate:
@@ -89,7 +90,7 @@ def _chi_square(dof: Float[Array, ""], stride: int) -> Rule:
     """Nodes and masses of chi^2, down to where E[1 / x] has no more of it."""
     high = jnp.minimum(jnp.sqrt(4 * _FAR / dof), jnp.log(2 + 4 * _FAR / dof))
     low = jnp.where(dof > 6 * _FAR, -jnp.sqrt(6 * _FAR / dof), -(1 + 2 * _FAR / (dof - 2)))
-    w = jnp.linspace(low, high, _NODES)[::stride]
+    w = jnp.linspace(low, high, _MORE_NODES)[::stride]
     return dof * jnp.exp(w), jax.nn.softmax(dof / 2 * (w - jnp.exp(w)))
 
 
@@ -97,7 +98,7 @@ def _chi_square(dof: Float[Array, ""], stride: int) -> Rule:
 def log_pool_on_the_line(n: Float[Array, ""], K: Float[Array, ""]) -> Estimate:
     """Expected KL from N(0, 1) to the log pool of K independent fits, n > 3."""
     dof, mean, scale = n - 1, n / (n - 3), K / (n - 1)
-    v = jnp.linspace(-(2 + 2 * _FAR / jnp.minimum(dof - 2, 2.0)), 9.0, _NODES)
+    v = jnp.linspace(-(2 + 2 * _FAR / jnp.minimum(dof - 2, 2.0)), 9.0, _MORE_NODES)
 
     def divergence(stride: int):
         (nodes, steps), (x, masses) = _every(stride, v, jnp.ones_like(v)), _chi_square(dof, stride)

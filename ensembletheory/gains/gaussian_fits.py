@@ -38,7 +38,6 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import digamma
@@ -53,7 +52,7 @@ from ensembletheory.laws.weights import checked_weights
 from ensembletheory.pooling import average_covariances, linear_pool, log_pool, match_moments
 from ensembletheory.precision import require_x64
 
-__all__ = ["ExpectedGain", "Fits", "expected_gain", "expected_kl", "expected_kl_of_fit"]
+__all__ = ["ExpectedGain", "Fits", "expected_gain", "expected_kl", "expected_kl_of_fit", "wishart_kl"]
 
 Fits = Literal["independent", "parametric_bootstrap", "bootstrap"]
 Rule = Callable[..., Law]
@@ -133,7 +132,7 @@ def expected_kl(
 def expected_kl_of_fit(n: int | float | Float[Array, ""], d: int = 1) -> Estimate:
     """Expected KL from a Gaussian on R^d to the Gaussian fitted to n of its points by maximum likelihood: infinite unless n > d + 2."""
     n = jnp.asarray(n, dtype=jnp.result_type(float))
-    return closed_form(_wishart_kl(d, n - 1, n, 1 / n))
+    return closed_form(wishart_kl(d, n - 1, n, 1 / n))
 
 
 def _check(rule: Rule, n: int, d: int, K: int | float, fits: Fits) -> None:
@@ -194,7 +193,7 @@ def _exact_gaussian(rule: str, n: int, d: int, K: int | float) -> Estimate | Non
     if np.isinf(K):
         return closed_form(_isotropic_kl(d, jnp.asarray((n - 1) / n if rule == "covariances" else 1.0)))
     points = float(K * n)
-    return closed_form(_wishart_kl(d, jnp.asarray(_freedom(rule, n, int(K))), jnp.asarray(points), jnp.asarray(1 / points)))
+    return closed_form(wishart_kl(d, jnp.asarray(_freedom(rule, n, int(K))), jnp.asarray(points), jnp.asarray(1 / points)))
 
 
 def _freedom(rule: str, n: int, K: int) -> float:
@@ -217,8 +216,8 @@ def _bootstrap_surplus(rule: str, n: int, d: int, K: int | float) -> Estimate:
 
 
 @eqx.filter_jit
-def _wishart_kl(d: int, dof: Float[Array, ""], divisor: Float[Array, ""], mean_variance: Float[Array, ""]) -> Float[Array, ""]:
-    """The display (*) of the module."""
+def wishart_kl(d: int, dof: Float[Array, ""], divisor: Float[Array, ""], mean_variance: Float[Array, ""]) -> Float[Array, ""]:
+    """E KL(N(0, I) || N(m, C/divisor)) of m ~ N(0, mean_variance I) and C ~ Wishart(I, dof): the display (*) of the module."""
     finite = dof > d + 1
     precision = divisor / jnp.where(finite, dof - d - 1, 1.0)
     return jnp.where(finite, 0.5 * (d * (precision * (1 + mean_variance) - 1) + _mean_logdet(d, jnp.where(finite, dof, d + 2.0), divisor)), jnp.inf)
@@ -229,7 +228,7 @@ def _mean_logdet(d: int, dof: Float[Array, ""], divisor: Float[Array, ""]) -> Fl
     return jnp.sum(digamma((dof - jnp.arange(d, dtype=dof.dtype)) / 2)) + d * jnp.log(2 / divisor)
 
 
-@jax.jit
+@eqx.filter_jit
 def _isotropic_kl(d: int, variance: Float[Array, ""]) -> Float[Array, ""]:
     """KL(N(0, I) || N(0, variance I))."""
     excess = 1 / variance - 1
