@@ -40,12 +40,12 @@ def action_defects(action: Action, elements: Sequence[np.ndarray], parameters: S
 
 
 def metric_defects(action: Action, elements: Sequence[np.ndarray], parameters: Sequence[Any]) -> dict[str, float]:
-    """The largest defect of each axiom of the quotient metric, relative to the largest distance; `separation` is the distance within an orbit."""
+    """The largest defect of each axiom of the quotient metric, relative to the largest distance or size; `separation` is the distance within an orbit."""
     d, act = action.distance, action.act
     table = np.array([[d(a, b) for b in parameters] for a in parameters])
     moved = np.array([[d(act(g, a), act(h, b)) for b, h in zip(parameters, elements[::-1], strict=False)] for a, g in zip(parameters, elements, strict=False)])
     detours = table[:, :, None] + table[None, :, :]
-    scale = max(float(np.max(table)), 1e-300)
+    scale = max(float(np.max(table)), *(norm(action.section(a)) for a in parameters), 1e-300)
     return {
         "non-negative": max(0.0, -float(np.min(table)) / scale),
         "symmetry": float(np.max(abs(table - table.T))) / scale,

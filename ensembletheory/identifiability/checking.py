@@ -48,7 +48,7 @@ class Report:
         suspects: pairs of equal laws on different orbits, the farthest first.
         searches: how many collision searches were made.
         reached: how many of them ended at the law they aimed for.
-        pairs: how many pairs the modulus was taken over.
+        distances: quotient and law distances (pairs, 2) of all pairs that the modulus was taken over.
     """
 
     group: str
@@ -60,7 +60,7 @@ class Report:
     suspects: tuple[Pair, ...]
     searches: int
     reached: int
-    pairs: int
+    distances: np.ndarray
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -86,11 +86,11 @@ class Report:
             return f"{self.group} changes the law: by up to {self.invariance:.2g} of its size"
         if self.suspects or not np.isfinite(self.exponent):
             return f"not identified up to {self.group}: equal laws on different orbits, so more symmetries are to be suspected"
-        return f"identified up to {self.group}, as far as {self.pairs:,} pairs and {self.searches} searches can tell; this is no proof"
+        return f"identified up to {self.group}, as far as {len(self.distances):,} pairs and {self.searches} searches can tell; this is no proof"
 
     def __str__(self) -> str:
         where = f"suspect: {self.suspects[0]}" if self.suspects else "none on another orbit"
-        bound = f"law distance >= {self.constant:.3g} d_G^{self.exponent:g} on {self.pairs:,} pairs; least at {self.worst}"
+        bound = f"law distance >= {self.constant:.3g} d_G^{self.exponent:g} on {len(self.distances):,} pairs; least at {self.worst}"
         return "\n".join(
             [
                 self.verdict,
@@ -148,7 +148,7 @@ def check(law: Any, symmetry: Action | Group, draw: Callable[[Any], Any] | Seque
         suspects=tuple(_readable(observer, pair) for pair in sorted(suspects, key=lambda pair: -pair.quotient)),
         searches=len(ends),
         reached=len(reached),
-        pairs=len(tried),
+        distances=np.array([[pair.quotient, pair.law] for pair in tried]),
     )
 
 

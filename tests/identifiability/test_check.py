@@ -59,12 +59,14 @@ def test_the_constant_is_below_the_theory_for_a_regular_point():
     """|W W^T - V V^T|^2 >= 2 (sqrt 2 - 1) s_q(W)^2 d^2 (Tu et al. 2016), and no ray parts more slowly than the smallest derivative across the orbit, sqrt 2 s_q(W)."""
     W = np.array([[2.0, 0.0], [0.0, 0.5], [0.0, 0.0]])
     report = check(lambda a: a @ a.T, Orthogonal(2), [W])
+    assert report.holds, str(report)
     assert np.sqrt(2 * (np.sqrt(2) - 1)) * 0.5 <= report.constant <= np.sqrt(2) * 0.5 * 1.01
 
 
 def test_a_rank_deficient_point_has_the_exponent_two():
     """At W = 0 the law is quadratic: |V V^T| >= |V|^2 / sqrt 2, the exponent of the claim `procrustes-modulus`."""
     report = check(lambda a: a @ a.T, Orthogonal(2), [np.zeros((3, 2))])
+    assert report.holds, str(report)
     assert report.exponent == 2
     assert np.sqrt(0.5) - 1e-9 <= report.constant <= 1
 
