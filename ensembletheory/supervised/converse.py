@@ -21,7 +21,7 @@ __all__ = ["ConverseSearch", "harmful_two_point_law", "second_member_gain"]
 Loss = Callable[..., Float[Array, "..."]]
 
 _ZOOMS, _AROUND = 6, 5  # rounds that narrow the search around the best pair, and points an axis in each
-_ROUNDING = 16 * np.finfo(float).eps
+_ROUNDING = 16 * float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
