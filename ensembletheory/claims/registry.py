@@ -9,7 +9,23 @@ from ensembletheory.claims.claim import Claim
 
 __all__ = ["get", "ids", "resolve"]
 
-SOURCES = ("jensen", "log_pool", "barycenter", "mean_score", "linear_vae", "latent", "mattei_garreau", "dual_average", "blindness", "procrustes", "ppca_averages", "bootstrap")
+SOURCES = (
+    "jensen",
+    "log_pool",
+    "barycenter",
+    "mean_score",
+    "linear_vae",
+    "latent",
+    "mattei_garreau",
+    "dual_average",
+    "blindness",
+    "procrustes",
+    "ppca_averages",
+    "bootstrap",
+    "linear_pool",
+    "transport",
+    "mixture_bounds",
+)
 
 
 def ids() -> tuple[str, ...]:
