@@ -147,6 +147,7 @@ def test_matched_w2_is_the_best_permutation_of_components():
     assert float(matched_w2_squared(p, et.GaussianMixture(p.weights, p.means[::-1], p.covs[::-1]))) < 1e-12
     ot = pytest.importorskip("ot")
     assert ot.emd2(np.full(3, 1 / 3), np.full(3, 1 / 3), cost) == pytest.approx(brute, rel=1e-9)  # MW2^2 with equal weights: Birkhoff
+    assert float(et.mw2(p, q)) ** 2 == pytest.approx(brute, rel=1e-9)
     with pytest.raises(ValueError, match="3 in dimension 2"):
         matched_w2_squared(p, random_mixture(2))
 
