@@ -37,10 +37,12 @@ from ensembletheory.fitting import bootstrap_mixtures as bootstrap_mixtures
 from ensembletheory.fitting import bootstrap_ppcas as bootstrap_ppcas
 from ensembletheory.fitting import fit_mixture as fit_mixture
 from ensembletheory.fitting import fit_ppca as fit_ppca
+from ensembletheory.fitting import fit_ppca_mixture as fit_ppca_mixture
 from ensembletheory.gains import Gain as Gain
 from ensembletheory.gains import gain as gain
 from ensembletheory.kernels import AffineKernel as AffineKernel
 from ensembletheory.latent import Ppca as Ppca
+from ensembletheory.latent import PpcaMixture as PpcaMixture
 from ensembletheory.laws import FiniteLaw as FiniteLaw
 from ensembletheory.laws import Gaussian as Gaussian
 from ensembletheory.laws import GaussianMixture as GaussianMixture
