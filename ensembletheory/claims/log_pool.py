@@ -68,14 +68,13 @@ def _without_weights() -> Iterator[dict[str, Any]]:
         yield {name: value for name, value in instance.items() if name != "weights"}
 
 
-def _leave_one_out(members: list[Gaussian], pool: Callable[[list[Gaussian]], Gaussian]) -> list[Gaussian]:
+def _leave_one_out(members: list[Gaussian], pool: Callable[[list[Gaussian]], Any]) -> list[Any]:
     return [pool(members[:k] + members[k + 1 :]) for k in range(len(members))]
 
 
 def _products(target_mean, target_variance, means, variances) -> Estimate:
-    def product(members: list[Gaussian]) -> Gaussian:
-        pool = log_pool(members)
-        return Gaussian(pool.mean, pool.covariance.scaled(jnp.asarray(1 / len(members))))
+    def product(members: list[Gaussian]) -> Any:
+        return log_pool([Gaussian(member.mean, member.covariance.scaled(jnp.asarray(1 / len(members)))) for member in members])
 
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
     return average(jnp.full(3, 1 / 3), _leave_one_out(members, product), lambda q: kl(p, q)) - kl(p, product(members))

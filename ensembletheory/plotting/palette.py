@@ -31,6 +31,7 @@ LOOKS = {
     "mean_score_sde": Look("#E69F00", "P", (0, (3, 1, 1, 1)), "mean score, SDE"),
     "mean_score_ode": Look("#56B4E9", "h", "-.", "mean score, ODE"),
     "churn": Look("#CC79A7", "*", (0, (4, 1, 1, 1, 1, 1)), "mean score, churned"),
+    "parameters": Look("#B2182B", "$A$", (0, (9, 3)), "averaged covariances"),
     "falls": Look("#332288", "o", "-", "loss falls"),
     "turns": Look("#999933", "D", "-.", "loss falls, then rises"),
     "rises": Look("#882255", "^", "--", "loss rises"),
