@@ -48,6 +48,7 @@ from ensembletheory.laws import Gaussian as Gaussian
 from ensembletheory.laws import GaussianMixture as GaussianMixture
 from ensembletheory.laws import GridLaw as GridLaw
 from ensembletheory.laws import Law as Law
+from ensembletheory.laws import convolve as convolve
 from ensembletheory.laws import standard_normal as standard_normal
 from ensembletheory.pooling import average_aligned_loadings as average_aligned_loadings
 from ensembletheory.pooling import average_covariances as average_covariances

@@ -285,12 +285,12 @@ class LowRankPlusDiagonal(Covariance):
 
     def inverse(self) -> "Dense":
         """S^{-1}, a full matrix: it is diagonal minus low rank."""
-        half = self._half_correction()
+        half = self.half_correction()
         return Dense(jnp.diag(1 / self.noise) - symmetrised(half.T @ half))
 
     def inverse_diagonal(self) -> Float[Array, " d"]:
         """The diagonal of S^{-1}."""
-        return 1 / self.noise - jnp.sum(self._half_correction() ** 2, axis=0)
+        return 1 / self.noise - jnp.sum(self.half_correction() ** 2, axis=0)
 
     def root(self) -> "Dense":
         """The symmetric root of S, a full matrix."""
@@ -326,7 +326,7 @@ class LowRankPlusDiagonal(Covariance):
         """A = D^{-1/2} F."""
         return self.loadings / jnp.sqrt(self.noise)[:, None]
 
-    def _half_correction(self) -> Float[Array, "k d"]:
+    def half_correction(self) -> Float[Array, "k d"]:
         """H with S^{-1} = D^{-1} - H^T H."""
         return substitute(self._inner_factor(), self._scaled_loadings().T) / jnp.sqrt(self.noise)[None, :]
 

@@ -14,6 +14,8 @@ __all__ = ["Numbers", "as_floats", "is_concrete", "missing_extra", "refuse"]
 
 Numbers = ArrayLike | Sequence  # what users may pass for an array
 
+_LARGE = 2**22  # numbers
+
 
 def refuse(argument: str, got: str, expected: str, remedy: str) -> NoReturn:
     """Raise a `ValueError` that names the argument, what was got, what was expected and what to do."""
@@ -44,7 +46,17 @@ def as_floats(argument: str, value: Numbers) -> Float[Array, "..."]:
         refuse(argument, f"dtype {array.dtype}", "real numbers", "Convert it with astype(float).")
     with jax.numpy_dtype_promotion("standard"):
         array = array.astype(jnp.promote_types(array.dtype, jnp.result_type(float)))
-    if is_concrete(array) and not np.all(np.isfinite(array)):
+    if is_concrete(array) and not _all_finite(array):
         bad = int(np.sum(~np.isfinite(array)))
         refuse(argument, f"{bad} NaN or infinite of {array.size} numbers", "finite numbers", "Remove or impute them first.")
     return array
+
+
+def _all_finite(array: Float[Array, "..."]) -> bool:
+    """Of a large array, reduced where it lies, without an array of truth values."""
+    return bool(_finite_on_device(array) if array.size > _LARGE else np.all(np.isfinite(array)))
+
+
+@jax.jit
+def _finite_on_device(array: Array) -> Array:
+    return jnp.all(jnp.isfinite(array))

@@ -30,7 +30,7 @@ Integrand = Callable[[Float[Array, " d"]], tuple[Float[Array, ""], Float[Array, 
 _MOST_SUBDIVISIONS = 2000
 
 
-def integrate(integrand: Integrand, breaks: tuple[Float[Array, " n"], ...], rtol: float | None = None) -> Estimate:
+def integrate(integrand: Integrand, breaks: tuple[Float[Array, " _"], ...], rtol: float | None = None) -> Estimate:
     """The integral of `integrand` over the box from the first to the last break point of each axis (one or two axes).
 
     Args:
@@ -46,7 +46,7 @@ def integrate(integrand: Integrand, breaks: tuple[Float[Array, " n"], ...], rtol
     return Estimate(jnp.sum(values), jnp.sum(errors) + rounding, "quadrature")
 
 
-def panels(breaks: tuple[Float[Array, " n"], ...]) -> tuple[Float[Array, "panels d"], Float[Array, "panels d"]]:
+def panels(breaks: tuple[Float[Array, " _"], ...]) -> tuple[Float[Array, "panels d"], Float[Array, "panels d"]]:
     """Lower and upper corners of all panels."""
     lower = jnp.stack([g.ravel() for g in jnp.meshgrid(*[b[:-1] for b in breaks], indexing="ij")], axis=-1)
     upper = jnp.stack([g.ravel() for g in jnp.meshgrid(*[b[1:] for b in breaks], indexing="ij")], axis=-1)
@@ -62,7 +62,7 @@ def gauss_legendre(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @eqx.filter_jit
-def _fixed_panels(integrand: Integrand, breaks: tuple[Float[Array, " n"], ...]):
+def _fixed_panels(integrand: Integrand, breaks: tuple[Float[Array, " _"], ...]):
     """Value and truncation error of each panel, and the rounding error of their sum."""
     breaks = jax.lax.stop_gradient(breaks)
     lower, upper = panels(breaks)
@@ -95,7 +95,7 @@ def _on_points(integrand: Integrand) -> Callable[[np.ndarray], np.ndarray]:
     return lambda points: np.asarray(_values(integrand, jnp.asarray(points)))
 
 
-def _refined(integrand: Integrand, breaks: tuple[Float[Array, " n"], ...], values: Array, errors: Array, tolerance: float) -> tuple[Array, Array]:
+def _refined(integrand: Integrand, breaks: tuple[Float[Array, " _"], ...], values: Array, errors: Array, tolerance: float) -> tuple[Array, Array]:
     """Values and truncation errors after adaptive refinement of the panels that exceed their share of the tolerance."""
     lower, upper = map(np.asarray, panels(breaks))
     sums, bounds, share = np.array(values), np.array(errors), tolerance / errors.size

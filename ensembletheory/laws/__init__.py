@@ -1,5 +1,6 @@
 """Laws: distributions on R^d with exact densities and scores."""
 
+from ensembletheory.laws.convolution import convolve as convolve
 from ensembletheory.laws.finite import FiniteLaw as FiniteLaw
 from ensembletheory.laws.gaussian import Gaussian as Gaussian
 from ensembletheory.laws.gaussian import standard_normal as standard_normal

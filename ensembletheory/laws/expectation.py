@@ -76,7 +76,7 @@ def surprise(x: Float[Array, " d"], law: Law) -> tuple[Float[Array, ""], Float[A
 
 
 @eqx.filter_jit
-def breaks(p: Law, laws: tuple[Law, ...]) -> tuple[Float[Array, " n"], ...]:
+def breaks(p: Law, laws: tuple[Law, ...]) -> tuple[Float[Array, " _"], ...]:
     """Sorted break points on each axis, in the box of p."""
     own, others = p.marks(), [law.marks() for law in laws]
     return tuple(jnp.sort(jnp.clip(jnp.concatenate([marks, *[other[axis] for other in others]]), marks[0], marks[-1])) for axis, marks in enumerate(own))

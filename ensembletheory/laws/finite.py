@@ -63,9 +63,8 @@ class FiniteLaw(Law):
     def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         self._no_density("score")
 
-    def hessian(self, x: Numbers) -> Float[Array, "... d d"]:
-        """Refused: there is no density."""
-        self._no_density("hessian")
+    def _hessian(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        self._no_density("Hessian")
 
     def pieces(self) -> tuple[Float[Array, "K d"], Float[Array, "K d"]]:
         """Refused: there is no density."""

@@ -1,6 +1,6 @@
 r"""The Gaussian law N(m, S) on R^d, S positive definite.
 
-log N(x; m, S) = -1/2 [ d log 2 pi + log det S + (x-m)^T S^{-1} (x-m) ],  score = -S^{-1} (x-m),  entropy = 1/2 (d log 2 pi e + log det S).
+log N(x; m, S) = -1/2 [ d log 2 pi + log det S + (x-m)^T S^{-1} (x-m) ],  score = -S^{-1} (x-m),  Hessian = -S^{-1},  entropy = 1/2 (d log 2 pi e + log det S).
 Given x_B = v: x_A ~ N( m_A + S_AB S_BB^{-1} (v - m_B),  S_AA - S_AB S_BB^{-1} S_BA ).
 """
 
@@ -16,6 +16,7 @@ from ensembletheory.covariance import Covariance, as_covariance, refuse_singular
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.laws.law import Law, checked_affine, checked_dims, checked_point
+from ensembletheory.laws.whitening import Whitening, whitening
 
 __all__ = ["Gaussian", "standard_normal"]
 
@@ -59,6 +60,18 @@ class Gaussian(Law):
 
     def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         return -self.covariance.solve(x - self.mean)
+
+    def _prepared(self) -> Whitening | None:
+        return whitening(jax.tree.map(lambda leaf: leaf[None], self))
+
+    def _log_probs(self, prepared: Whitening | None, points: Float[Array, "n d"]) -> Float[Array, " n"]:
+        return super()._log_probs(prepared, points) if prepared is None else prepared.log_densities(points)[0]
+
+    def _scores(self, prepared: Whitening | None, points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        return super()._scores(prepared, points) if prepared is None else prepared.mixed_scores(jnp.ones(1, points.dtype), points)
+
+    def _hessian(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        return -self.covariance.inverse().as_matrix()
 
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         """`n` independent draws."""

@@ -48,7 +48,7 @@ class GridLaw(Law):
     log_density: LogDensity
     centres: Float[Array, "K d"]
     widths: Float[Array, "K d"]
-    breaks: tuple[Float[Array, " n"], ...]
+    breaks: tuple[Float[Array, " _"], ...]
     log_normaliser: Estimate
 
     def __init__(self, log_density: LogDensity, centres: Numbers, widths: Numbers):
@@ -59,8 +59,8 @@ class GridLaw(Law):
             refuse("centres, widths", got, "(K, 1) or (K, 2), both the same", "Grids serve one and two dimensions: take a marginal, or sample.")
         if is_concrete(self.widths) and not np.all(np.asarray(self.widths) > 0):
             refuse("widths", f"{np.min(self.widths):.6g}", "positive standard deviations", "Pass standard deviations, not logarithms.")
-        self.breaks = _refined(log_density, jax.lax.stop_gradient(marks(self.centres, self.widths)))
-        self.log_normaliser = _log_mass(log_density, self.breaks)
+        self.breaks, top = _refined(log_density, jax.lax.stop_gradient(marks(self.centres, self.widths)))
+        self.log_normaliser = _log_mass(log_density, self.breaks, top)
 
     @property
     def dim(self) -> int:
@@ -95,7 +95,7 @@ class GridLaw(Law):
         """The centres and widths it was given."""
         return self.centres, self.widths
 
-    def marks(self) -> tuple[Float[Array, " n"], ...]:
+    def marks(self) -> tuple[Float[Array, " _"], ...]:
         """The ends of its panels."""
         return self.breaks
 
@@ -104,8 +104,8 @@ class GridLaw(Law):
         listed = checked_dims(dims, self.dim)
         pieces = self.centres[:, np.asarray(listed)], self.widths[:, np.asarray(listed)]
         if len(listed) == self.dim:
-            return GridLaw(Partial(_permuted, self.log_density, np.argsort(listed)), *pieces)
-        return GridLaw(Partial(_integrated_out, self, jnp.asarray(listed[0])), *pieces)
+            return GridLaw(Partial(_permuted, self.log_density, jnp.argsort(jnp.asarray(listed))), *pieces)
+        return GridLaw(Partial(_integrated_out, self.log_density, self.breaks[1 - listed[0]], jnp.asarray(listed[0])), *pieces)
 
     def condition(self, dims: Sequence[int], values: Numbers) -> "GridLaw":
         """The law of the remaining coordinate, given that the coordinate `dims` equals `values`.
@@ -129,7 +129,7 @@ class GridLaw(Law):
         return GridLaw(Partial(_pulled_back, self.log_density, jnp.linalg.inv(A), b), self.centres @ A.T + b[None, :], self.widths @ jnp.abs(A).T)
 
 
-def _permuted(log_density: LogDensity, order: np.ndarray, x: Float[Array, " d"]) -> Float[Array, ""]:
+def _permuted(log_density: LogDensity, order: Array, x: Float[Array, " d"]) -> Float[Array, ""]:
     return log_density(x[order])
 
 
@@ -142,14 +142,10 @@ def _sliced(log_density: LogDensity, axis: Array, value: Float[Array, ""], x: Fl
     return log_density(_placed(x[0], value, axis))
 
 
-def _integrated_out(law: GridLaw, axis: Array, x: Float[Array, " 1"]) -> Float[Array, ""]:
+def _integrated_out(log_density: LogDensity, breaks: Float[Array, " n"], axis: Array, x: Float[Array, " 1"]) -> Float[Array, ""]:
     """The log of the marginal density on `axis`, by the panels of the other axis."""
-
-    def along(breaks):
-        t, log_weights = _line_nodes(breaks)
-        return jax.nn.logsumexp(jax.vmap(lambda s: law._log_prob(_placed(x[0], s, axis)))(t) + log_weights)
-
-    return jnp.where(axis == 0, along(law.breaks[1]), along(law.breaks[0]))
+    t, log_weights = _line_nodes(breaks)
+    return jax.nn.logsumexp(jax.vmap(lambda s: log_density(_placed(x[0], s, axis)))(t) + log_weights)
 
 
 def _pulled_back(log_density: LogDensity, inverse: Float[Array, "d d"], b: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
@@ -169,7 +165,7 @@ def _log(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1.0)), -jnp.inf)
 
 
-def _top(log_density: LogDensity, breaks: tuple[Float[Array, " n"], ...]) -> Float[Array, ""]:
+def _top(log_density: LogDensity, breaks: tuple[Float[Array, " _"], ...]) -> Float[Array, ""]:
     """The largest log-density at the corners of the panels: what exponentials are taken relative to."""
     corners = jnp.stack([grid.ravel() for grid in jnp.meshgrid(*breaks, indexing="ij")], axis=-1)
     return jax.lax.stop_gradient(jnp.max(jax.vmap(log_density)(corners)))
@@ -181,56 +177,59 @@ def _relative_density(log_density: LogDensity, top: Float[Array, ""], x: Float[A
     return density, density * (1 + jnp.abs(exponent) + jnp.abs(top))
 
 
-def _log_mass(log_density: LogDensity, breaks: tuple[Float[Array, " n"], ...]) -> Estimate:
-    """Log of the integral of exp(log_density)."""
-    top = eqx.filter_jit(_top)(log_density, breaks)
+def _log_mass(log_density: LogDensity, breaks: tuple[Float[Array, " _"], ...], top: Float[Array, ""]) -> Estimate:
+    """Log of the integral of exp(log_density), whose largest values are about exp(top)."""
     mass = integrate(Partial(_relative_density, log_density, top), breaks)
     if is_concrete(mass.value) and not (np.isfinite(mass.value) and mass.value > 0):
         refuse("log_density", f"a total mass of {float(mass.value):.6g} times exp({float(top):.6g})", "a positive finite one", "Check its sign, and the pieces.")
     return Estimate(top + jnp.log(mass.value), mass.error / mass.value, "quadrature")
 
 
-def _refined(log_density: LogDensity, breaks: tuple[Float[Array, " n"], ...]) -> tuple[Float[Array, " m"], ...]:
-    """The breaks, with intervals halved until the masses of all panels are known; as they are where values cannot be looked at."""
+def _refined(log_density: LogDensity, breaks: tuple[Float[Array, " _"], ...]) -> tuple[tuple[Float[Array, " _"], ...], Float[Array, ""]]:
+    """The breaks, with intervals halved until the masses of all panels are known (as they are where values cannot be looked at), and the scale of the log-density."""
     if not is_concrete(*breaks, *jax.tree.leaves(log_density)):
-        return breaks
-    top = eqx.filter_jit(_top)(log_density, breaks)
+        return breaks, _top(log_density, breaks)
     ends = tuple(np.unique(np.asarray(b)) for b in breaks)
     d = len(ends)
     while True:
-        masses, defects = _panel_masses(log_density, top, ends)
-        bad = defects > _AGREEMENT[d] * np.sum(masses) / defects.size
-        if np.sum(defects) <= _AGREEMENT[d] * np.sum(masses) or not np.any(bad):
+        masses, defects, top = _panel_masses(log_density, ends)
+        tolerance = _AGREEMENT[d] * np.sum(masses)
+        bad = np.flatnonzero(defects > tolerance / defects.size)
+        if not bad.size or np.sum(defects) <= tolerance:
             break
-        split = [np.unique(index) for index in np.unravel_index(np.flatnonzero(bad), [len(e) - 1 for e in ends])]
+        split = [np.unique(index) for index in np.unravel_index(bad, [len(e) - 1 for e in ends])]
         finer = tuple(np.union1d(e, (e[i] + e[i + 1]) / 2) for e, i in zip(ends, split, strict=True))
-        if np.prod([len(e) - 1 for e in finer]) > _MOST_PANELS[d] or not np.all(np.isfinite(masses)):
+        if np.prod([len(e) - 1 for e in finer]) > _MOST_PANELS[d]:
             break
         ends = finer
-    return tuple(jnp.asarray(e) for e in ends)
+    return tuple(jnp.asarray(e) for e in ends), jnp.asarray(top)
 
 
-def _panel_masses(log_density: LogDensity, top: Float[Array, ""], ends: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Relative mass of each panel by the 16-point rule, and its distance from the 8-point one."""
+def _panel_masses(log_density: LogDensity, ends: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray, np.float64]:
+    """The mass of each panel by the 16-point rule, its distance from the 8-point one, both over exp(top), and top."""
     lower, upper = (np.stack([g.ravel() for g in np.meshgrid(*sides, indexing="ij")], -1) for sides in ([e[:-1] for e in ends], [e[1:] for e in ends]))
     n = len(lower)
     padded = -(-n // _CHUNK) * _CHUNK
     lower, upper = (np.resize(corner, (padded, len(ends))) for corner in (lower, upper))
-    parts = [_chunk_masses(log_density, top, jnp.asarray(lower[i : i + _CHUNK]), jnp.asarray(upper[i : i + _CHUNK])) for i in range(0, padded, _CHUNK)]
-    masses, defects = (np.concatenate([np.asarray(part[j]) for part in parts])[:n] for j in range(2))
-    return masses, defects
+    parts = [_chunk_masses(log_density, jnp.asarray(lower[i : i + _CHUNK]), jnp.asarray(upper[i : i + _CHUNK])) for i in range(0, padded, _CHUNK)]
+    logs, coarse_over_fine = (np.concatenate([np.asarray(part[j]) for part in parts])[:n] for j in range(2))
+    top = np.max(logs) if np.isfinite(np.max(logs)) else np.float64(0.0)
+    masses = np.exp(logs - top)
+    return masses, masses * np.abs(1 - coarse_over_fine), top
 
 
 @eqx.filter_jit
-def _chunk_masses(log_density: LogDensity, top: Float[Array, ""], lower: Float[Array, "m d"], upper: Float[Array, "m d"]):
-    fine, coarse = (_density_at_nodes(log_density, top, lower, upper, n) for n in (_NODES, _NODES // 2))
-    return fine, jnp.abs(fine - coarse)
+def _chunk_masses(log_density: LogDensity, lower: Float[Array, "m d"], upper: Float[Array, "m d"]) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
+    """The log of the mass of each panel, and the ratio of the 8-point rule's to it (1 where there is none)."""
+    fine, coarse = (_log_masses(log_density, lower, upper, n) for n in (_NODES, _NODES // 2))
+    return fine, jnp.where(fine > -jnp.inf, jnp.exp(coarse - jnp.where(fine > -jnp.inf, fine, 0.0)), 1.0)
 
 
-def _density_at_nodes(log_density: LogDensity, top: Float[Array, ""], lower: Float[Array, "m d"], upper: Float[Array, "m d"], n: int) -> Float[Array, " m"]:
+def _log_masses(log_density: LogDensity, lower: Float[Array, "m d"], upper: Float[Array, "m d"], n: int) -> Float[Array, " m"]:
     nodes, weights = gauss_legendre(n, lower.shape[1])
     points = lower[:, None, :] + (upper - lower)[:, None, :] * jnp.asarray(nodes)[None]
-    return jnp.prod(upper - lower, axis=1) * (jnp.exp(jax.vmap(jax.vmap(log_density))(points) - top) @ jnp.asarray(weights))
+    logs = jax.vmap(jax.vmap(log_density))(points)
+    return _log(jnp.prod(upper - lower, axis=1)) + jax.nn.logsumexp(logs, axis=1, b=jnp.asarray(weights)[None, :])
 
 
 def _nodal_masses(law: GridLaw) -> tuple[Float[Array, "m n d"], Float[Array, "m n"]]:

@@ -1,25 +1,30 @@
 r"""A law is a probability distribution on R^d with a density.
 
-Mathematics is written for one point; the public methods take one point (d,) or any batch of points (..., d) and compile once a shape.
+Mathematics is written for one point; the public methods take one point (d,) or any batch of points (..., d) and compile once a shape. Batches are evaluated block by block;
+NumPy arrays and memory maps too large to copy are streamed (`ensembletheory.laws.streaming`).
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimate import Estimate
+from ensembletheory.laws.streaming import is_large, over_blocks, streamed
 
 __all__ = ["Law", "checked_affine", "checked_dims", "checked_point", "marks", "require_same_dim"]
 
 
 _REACH = 13.0  # what lies beyond this many standard deviations weighs less than 1e-37
 _STEPS = {1: (0.0, 0.7, 1.5, 2.5, 3.7, 5.2, 7.0, 9.5, _REACH), 2: (0.0, 1.7, 3.5, 6.0, _REACH)}  # panel ends, in standard deviations, by dimension
-_BLOCK = 1024  # points evaluated at once, so that intermediate arrays stay in the cache
+_CACHE = 2**17  # numbers a block's largest array may hold: a megabyte in 64 bits
+_SMALLEST_BLOCK, _LARGEST_BLOCK = 256, 8192  # points
 
 
 class Law(eqx.Module):
@@ -45,6 +50,22 @@ class Law(eqx.Module):
     def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """Gradient of the log-density at one point."""
 
+    def _prepared(self) -> Any:
+        """What `_log_probs` and `_scores` need of the law and no point changes: computed once, before the blocks."""
+        return None
+
+    def _log_probs(self, prepared: Any, points: Float[Array, "n d"]) -> Float[Array, " n"]:
+        """Log-density at a block of points."""
+        return jax.vmap(self._log_prob)(points)
+
+    def _scores(self, prepared: Any, points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        """Score at a block of points."""
+        return jax.vmap(self._score)(points)
+
+    def _hessian(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        """Second derivatives of the log-density at one point."""
+        return jax.jacfwd(self._score)(x)
+
     @abstractmethod
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         """`n` independent draws."""
@@ -57,7 +78,7 @@ class Law(eqx.Module):
     def pieces(self) -> tuple[Float[Array, "K d"], Float[Array, "K d"]]:
         """Centres and widths (standard deviations along the axes) of the features of the density: where quadrature has to look."""
 
-    def marks(self) -> tuple[Float[Array, " n"], ...]:
+    def marks(self) -> tuple[Float[Array, " _"], ...]:
         """For each of one or two axes, where the panels of an integral under this law have to break; the first and the last span the box that holds the law."""
         return marks(*self.pieces())
 
@@ -79,7 +100,7 @@ class Law(eqx.Module):
         Raises:
             ValueError: if the last axis of x is not d, or x holds NaN or infinities.
         """
-        return _log_prob(self, checked_point("x", x, self.dim))
+        return streamed(_log_prob, self, x, ()) if is_large(x, self.dim) else _log_prob(self, checked_point("x", x, self.dim))
 
     def score(self, x: Numbers) -> Float[Array, "... d"]:
         """The gradient of the log-density at x (..., d), as (..., d).
@@ -87,10 +108,18 @@ class Law(eqx.Module):
         Raises:
             ValueError: if the last axis of x is not d, or x holds NaN or infinities.
         """
-        return _score(self, checked_point("x", x, self.dim))
+        return streamed(_score, self, x, (self.dim,)) if is_large(x, self.dim) else _score(self, checked_point("x", x, self.dim))
+
+    def hessian(self, x: Numbers) -> Float[Array, "... d d"]:
+        """The second derivatives of the log-density at x (..., d), as (..., d, d).
+
+        Raises:
+            ValueError: if the last axis of x is not d, or x holds NaN or infinities.
+        """
+        return _hessian(self, checked_point("x", x, self.dim))
 
 
-def marks(centres: Float[Array, "K d"], widths: Float[Array, "K d"]) -> tuple[Float[Array, " n"], ...]:
+def marks(centres: Float[Array, "K d"], widths: Float[Array, "K d"]) -> tuple[Float[Array, " _"], ...]:
     """On each axis, fixed multiples of the widths around the centres, sorted."""
     steps = jnp.asarray(_STEPS[centres.shape[1]])
     points = centres[:, None, :] + widths[:, None, :] * jnp.concatenate([-steps[:0:-1], steps])[None, :, None]
@@ -99,18 +128,25 @@ def marks(centres: Float[Array, "K d"], widths: Float[Array, "K d"]) -> tuple[Fl
 
 @eqx.filter_jit
 def _log_prob(law: Law, x: Float[Array, "... d"]) -> Float[Array, "..."]:
-    return _over_points(law._log_prob, x).reshape(x.shape[:-1])
+    prepared = law._prepared()
+    return over_blocks(lambda points: law._log_probs(prepared, points), x.reshape(-1, law.dim), _block(law)).reshape(x.shape[:-1])
 
 
 @eqx.filter_jit
 def _score(law: Law, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
-    return _over_points(law._score, x).reshape(x.shape)
+    prepared = law._prepared()
+    return over_blocks(lambda points: law._scores(prepared, points), x.reshape(-1, law.dim), _block(law)).reshape(x.shape)
 
 
-def _over_points(function: Callable[[Float[Array, " d"]], Array], x: Float[Array, "... d"]) -> Array:
-    """The values at all points, block by block: what lies between is the size of a block."""
-    points = x.reshape(-1, x.shape[-1])
-    return jax.vmap(function)(points) if len(points) <= _BLOCK else jax.lax.map(function, points, batch_size=_BLOCK)
+@eqx.filter_jit
+def _hessian(law: Law, x: Float[Array, "... d"]) -> Float[Array, "... d d"]:
+    return over_blocks(jax.vmap(law._hessian), x.reshape(-1, law.dim), _block(law)).reshape(*x.shape, law.dim)
+
+
+def _block(law: Law) -> int:
+    """How many points are evaluated at once, so that what lies between stays in the cache: a multiple of 64."""
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(law, eqx.is_array))) // law.dim
+    return int(np.clip(_CACHE // max(numbers, 1) // 64 * 64, _SMALLEST_BLOCK, _LARGEST_BLOCK))
 
 
 def checked_point(argument: str, x: Numbers, dim: int) -> Float[Array, "..."]:

@@ -1,6 +1,9 @@
 r"""The Gaussian mixture p(x) = sum_k w_k N(x; m_k, S_k), w on the simplex (zeros allowed), S_k positive definite.
 
-With responsibilities r_k(x) = w_k N(x; m_k, S_k) / p(x):  score(x) = -sum_k r_k(x) S_k^{-1} (x - m_k).
+With responsibilities r_k(x) = w_k N(x; m_k, S_k) / p(x) and the components' scores s_k(x) = -S_k^{-1} (x - m_k):
+
+    score(x) = s(x) = sum_k r_k s_k,      Hessian of log p = -sum_k r_k S_k^{-1} + sum_k r_k (s_k - s)(s_k - s)^T.
+
 Mean sum w_k m_k, covariance sum w_k (S_k + m_k m_k^T) - mean mean^T. Conditioning on x_B = v multiplies w_k by N(v; m_k,B, S_k,BB) and conditions each component.
 """
 
@@ -11,15 +14,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.covariance import as_covariance, refuse_singular
-from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.covariance import Covariance, Dense, as_covariance, refuse_singular
+from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.estimate import Estimate
 from ensembletheory.laws.expectation import expectation, surprise
 from ensembletheory.laws.gaussian import Gaussian
 from ensembletheory.laws.law import Law, checked_affine, checked_point
+from ensembletheory.laws.modes import modes
 from ensembletheory.laws.weights import checked_weights, log_weighted_sum, relative_terms
+from ensembletheory.laws.whitening import Whitening, whitening
 
-__all__ = ["GaussianMixture"]
+__all__ = ["GaussianMixture", "join_covariances"]
 
 
 class GaussianMixture(Law):
@@ -28,7 +33,7 @@ class GaussianMixture(Law):
     Args:
         weights: (K,), non-negative, summing to 1.
         means: (K, d).
-        covs: (K, d, d), or (K, d) diagonals.
+        covs: (K, d, d), or (K, d) diagonals, or a list of K `Covariance`s, whose structure is kept if they share one, or a `Covariance` whose arrays have a leading axis K.
 
     Raises:
         ValueError: if shapes do not agree, weights are off the simplex, a value is not finite, or a covariance is not symmetric positive definite.
@@ -37,17 +42,13 @@ class GaussianMixture(Law):
     weights: Float[Array, " K"]
     components: Gaussian  # batched: every leaf has a leading axis K
 
-    def __init__(self, weights: Numbers, means: Numbers, covs: Numbers):
-        means, covs = as_floats("means", means), as_floats("covs", covs)
+    def __init__(self, weights: Numbers, means: Numbers, covs: Numbers | Covariance | Sequence[Covariance]):
+        means = as_floats("means", means)
         if means.ndim != 2 or 0 in means.shape:
             refuse("means", f"shape {means.shape}", "(K, d) with K, d >= 1", "One row a component.")
         K, d = means.shape
-        if covs.shape not in ((K, d, d), (K, d)):
-            refuse("covs", f"shape {covs.shape}", f"({K}, {d}, {d}) or ({K}, {d})", "One covariance a component.")
-        for k in range(K):
-            refuse_singular(f"covs[{k}]", as_covariance(f"covs[{k}]", covs[k], d))
         self.weights = checked_weights(weights, K)
-        self.components = jax.vmap(Gaussian)(means, covs)
+        self.components = jax.vmap(Gaussian)(means, _checked_covariances(covs, K, d))
 
     @property
     def dim(self) -> int:
@@ -87,6 +88,31 @@ class GaussianMixture(Law):
     def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         return self.responsibilities(x) @ jax.vmap(lambda component: component._score(x))(self.components)
 
+    def _prepared(self) -> Whitening | None:
+        return whitening(self.components)
+
+    def _log_probs(self, prepared: Whitening | None, points: Float[Array, "n d"]) -> Float[Array, " n"]:
+        if prepared is None:
+            return super()._log_probs(prepared, points)
+        return jax.vmap(log_weighted_sum, in_axes=(None, 1))(self.weights, prepared.log_densities(points))
+
+    def _scores(self, prepared: Whitening | None, points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        return super()._scores(prepared, points) if prepared is None else prepared.mixed_scores(self.weights, points)
+
+    def _hessian(self, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        r, scores = self.responsibilities(x), jax.vmap(lambda component: component._score(x))(self.components)
+        spread = scores - (r @ scores)[None, :]
+        own = jax.vmap(lambda component: component._hessian(x))(self.components)
+        return jnp.einsum("k,kij->ij", r, own) + (r[:, None] * spread).T @ spread
+
+    def modes(self) -> Float[Array, "M d"]:
+        """The modes that climbs from the components' means, and from where two components cross, reach, the highest first; see `laws.modes`.
+
+        Raises:
+            ValueError: if a climb ends where the Hessian is singular, so that a mode is about to split.
+        """
+        return modes(self)
+
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         """`n` independent draws."""
         return _drawn(self, key, n)
@@ -101,7 +127,7 @@ class GaussianMixture(Law):
 
     def pieces(self) -> tuple[Float[Array, "K d"], Float[Array, "K d"]]:
         """Centres and standard deviations of the components."""
-        return self.means, jnp.sqrt(jax.vmap(lambda component: jnp.diagonal(component.cov))(self.components))
+        return self.means, jnp.sqrt(jax.vmap(lambda component: component.covariance.diagonal())(self.components))
 
     def marginal(self, dims: Sequence[int]) -> "GaussianMixture":
         """The law of the coordinates `dims`, in that order."""
@@ -122,6 +148,38 @@ class GaussianMixture(Law):
         """The law of A x + b, for A (k, d) of full row rank and b (k,)."""
         A, b = checked_affine(A, b, self.dim)
         return _mapped(self, Gaussian.push, A, b)
+
+
+def _checked_covariances(covs: Numbers | Covariance | Sequence[Covariance], K: int, d: int) -> Covariance:
+    """One covariance whose arrays have a leading axis K."""
+    if isinstance(covs, Covariance):
+        shapes = {leaf.shape[:1] for leaf in jax.tree.leaves(covs)}
+        if shapes != {(K,)}:
+            refuse("covs", f"arrays of leading shapes {sorted(shapes)}", f"a leading axis of {K}", "One covariance a component.")
+        if is_concrete(*jax.tree.leaves(covs)):
+            for k in range(K):
+                refuse_singular(f"covs[{k}]", as_covariance(f"covs[{k}]", jax.tree.map(lambda leaf: leaf[k], covs), d))  # noqa: B023
+        return covs
+    values = _listed(covs) or as_floats("covs", covs)  # pyright: ignore[reportArgumentType]
+    shape = (len(values), d) if isinstance(values, list) else values.shape
+    if shape not in ((K, d, d), (K, d)):
+        refuse("covs", f"shape {shape}", f"({K}, {d}, {d}) or ({K}, {d})", "One covariance a component.")
+    covariances = [as_covariance(f"covs[{k}]", cov, d) for k, cov in enumerate(values)]
+    for k, covariance in enumerate(covariances):
+        refuse_singular(f"covs[{k}]", covariance)
+    return join_covariances([jax.tree.map(lambda leaf: leaf[None], covariance) for covariance in covariances])
+
+
+def _listed(covs: Numbers | Sequence[Covariance]) -> list[Covariance]:
+    """The covariances of a list that holds some, else nothing."""
+    return list(covs) if isinstance(covs, list | tuple) and any(isinstance(cov, Covariance) for cov in covs) else []
+
+
+def join_covariances(stacks: Sequence[Covariance]) -> Covariance:
+    """One stack (arrays with a leading axis) of several, in their structure if they share one, else of full matrices."""
+    forms = {(jax.tree.structure(stack), tuple(leaf.shape[1:] for leaf in jax.tree.leaves(stack))) for stack in stacks}
+    alike = stacks if len(forms) == 1 else [jax.vmap(lambda one: Dense(one.as_matrix()))(stack) for stack in stacks]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *alike)
 
 
 @eqx.filter_jit

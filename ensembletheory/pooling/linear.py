@@ -9,26 +9,34 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembletheory.covariance import Diagonal
 from ensembletheory.errors import Numbers
-from ensembletheory.laws import Gaussian, GaussianMixture, Law
+from ensembletheory.laws import FiniteLaw, Gaussian, GaussianMixture, Law
+from ensembletheory.laws.mixture import join_covariances
 from ensembletheory.pooling.members import Member, checked_laws
 
 __all__ = ["linear_pool"]
 
 
-def linear_pool(members: Sequence[Member], weights: Numbers | None = None) -> GaussianMixture:
-    """The mixture of the members, Gaussians, mixtures or PPCA models, with `weights` (default equal).
+def linear_pool(members: Sequence[Member], weights: Numbers | None = None) -> GaussianMixture | FiniteLaw:
+    """The mixture of the members, Gaussians, mixtures or PPCA models (or only laws of finite support), with `weights` (default equal).
 
     Raises:
         ValueError: if there is no member, dimensions differ, or the weights are off the simplex.
+        TypeError: if a member is of another kind.
     """
     laws, weights = checked_laws(members, weights)
+    if all(isinstance(law, FiniteLaw) for law in laws):
+        return _finite_pool(laws, weights)  # pyright: ignore[reportArgumentType]
     parts = [_parts(law) for law in laws]
     pooled = jnp.concatenate([weight * inner for weight, (inner, _) in zip(weights, parts, strict=True)])
     components = [component for _, component in parts]
     means = jnp.concatenate([component.mean for component in components])
-    return GaussianMixture(pooled, means, _stacked_covariances(components))
+    return GaussianMixture(pooled, means, join_covariances([component.covariance for component in components]))
+
+
+def _finite_pool(laws: Sequence[FiniteLaw], weights: Float[Array, " K"]) -> FiniteLaw:
+    masses = jnp.concatenate([weight * law.weights for weight, law in zip(weights, laws, strict=True)])
+    return FiniteLaw(jnp.concatenate([law.points for law in laws]), masses)
 
 
 def _parts(law: Law) -> tuple[Float[Array, " K"], Gaussian]:
@@ -37,11 +45,4 @@ def _parts(law: Law) -> tuple[Float[Array, " K"], Gaussian]:
         return law.weights, law.components
     if isinstance(law, Gaussian):
         return jnp.ones(1), jax.tree.map(lambda leaf: leaf[None], law)
-    raise TypeError(f"`members`: got {type(law).__name__}; expected Gaussian or GaussianMixture, whose mixture is a GaussianMixture.")
-
-
-def _stacked_covariances(components: list[Gaussian]) -> Float[Array, "..."]:
-    diagonals = [component.covariance.variances for component in components if isinstance(component.covariance, Diagonal)]
-    if len(diagonals) == len(components):
-        return jnp.concatenate(diagonals)
-    return jnp.concatenate([jax.vmap(lambda one: one.cov)(component) for component in components])
+    raise TypeError(f"`members`: got {type(law).__name__}; expected Gaussians and mixtures, whose mixture is a GaussianMixture, or only laws of finite support.")

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from ensembletheory.covariance import AxisAligned
 from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.laws import Gaussian
-from ensembletheory.pooling.log import log_pool
+from ensembletheory.pooling.log import gaussian_log_pool
 from ensembletheory.pooling.mean_score_matrix import matrix_moments
 from ensembletheory.pooling.members import Member, checked_gaussians, stacked_means
 from ensembletheory.processes import GaussianPath
@@ -63,7 +63,7 @@ def mean_score_law(
     gaussians, weights = checked_gaussians(members, weights, "law of the averaged score")
     eta = _checked_churn(reverse, churn)
     if is_concrete(eta) and np.isinf(eta):
-        return log_pool(gaussians, weights)
+        return gaussian_log_pool(gaussians, weights)
     means, e, u_T = stacked_means(gaussians), jnp.square(eta), _checked_start(process, horizon)
     if all(isinstance(member.covariance, AxisAligned) for member in gaussians) or means.shape[1] == 1:
         variances = jnp.stack([jnp.diagonal(member.cov) for member in gaussians])
