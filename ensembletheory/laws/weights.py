@@ -27,7 +27,7 @@ def checked_weights(weights: Numbers | None, K: int) -> Float[Array, " K"]:
     if array.shape != (K,):
         refuse("weights", f"shape {array.shape}", f"({K},)", "One weight a member.")
     if is_concrete(array):
-        total = float(np.sum(array))
+        total = float(np.sum(np.asarray(array)))
         if np.any(np.asarray(array) < 0) or abs(total - 1) > 8 * K * np.finfo(array.dtype).eps:
             refuse("weights", f"smallest {np.min(array):.6g}, sum {total:.17g}", "weights >= 0 that sum to 1", "Divide them by their sum.")
     return array

@@ -38,9 +38,8 @@ def by_cells(finite, other, power):
     ends = [min(m - 12 * s for _, m, s in parts(other)), *cuts, max(m + 12 * s for _, m, s in parts(other))]
     cells = [(a, low, high) for a, low, high in zip(atoms, ends[:-1], ends[1:], strict=True) if high > low]
     pieces = [(a, *np.clip([low, np.clip(a, low, high), high], low, high)) for a, low, high in cells]
-    return sum(
-        scipy.integrate.quad(lambda x, a=a: abs(x - a) ** power * pdf(other, x), u, v, epsabs=1e-13, limit=200)[0] for a, low, mid, high in pieces for u, v in ((low, mid), (mid, high))
-    )
+    halves = [(a, *half) for a, low, mid, high in pieces for half in ((low, mid), (mid, high))]
+    return sum(scipy.integrate.quad(lambda x, a=a: abs(x - a) ** power * pdf(other, x), u, v, epsabs=1e-13, limit=200)[0] for a, u, v in halves)
 
 
 @pytest.mark.parametrize("letter", ["G", "M"])
@@ -72,7 +71,8 @@ def plain_mw2_squared(p, q):
         root = scipy.linalg.sqrtm(S)
         return np.trace(S + R - 2 * scipy.linalg.sqrtm(root @ R @ root).real)
 
-    costs = [[np.sum((m - n) ** 2) + bures(S, R) for n, R in zip(np.asarray(q.means), np.asarray(q.covs), strict=True)] for m, S in zip(np.asarray(p.means), np.asarray(p.covs), strict=True)]
+    (means, covs), (others, other_covs) = ((np.asarray(law.means), np.asarray(law.covs)) for law in (p, q))
+    costs = [[np.sum((m - n) ** 2) + bures(S, R) for n, R in zip(others, other_covs, strict=True)] for m, S in zip(means, covs, strict=True)]
     return plain_plan_cost(np.asarray(p.weights), np.asarray(q.weights), np.array(costs))
 
 
