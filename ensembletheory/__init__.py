@@ -5,8 +5,8 @@ the target, the difference is a gain, and a claim says what sign the gain must h
 """
 
 from ensembletheory import claims as claims
-from ensembletheory import gains as gains
 from ensembletheory import divergences as divergences
+from ensembletheory import gains as gains
 from ensembletheory import identifiability as identifiability
 from ensembletheory import latent as latent
 from ensembletheory import processes as processes
