@@ -24,6 +24,28 @@ from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.laws import FiniteLaw, Law
 from ensembletheory.pooling import linear_pool
 
+__all__ = [
+    "linear_pool_chi2",
+    "linear_pool_chi2_monotone",
+    "linear_pool_f_divergence",
+    "linear_pool_f_divergence_monotone",
+    "linear_pool_hellinger",
+    "linear_pool_hellinger2",
+    "linear_pool_hellinger2_monotone",
+    "linear_pool_kl_monotone",
+    "linear_pool_mmd2",
+    "linear_pool_mmd2_monotone",
+    "linear_pool_reverse_kl",
+    "linear_pool_reverse_kl_monotone",
+    "linear_pool_tv",
+    "linear_pool_tv_monotone",
+    "linear_pool_w1",
+    "linear_pool_w1_monotone",
+    "linear_pool_w2",
+    "linear_pool_w2sq",
+    "linear_pool_w2sq_monotone",
+]
+
 ATOMS = Domain(target=simplex(4), members=simplex(shape=(3, 4)), weights=simplex(3))
 PLACES = ATOMS.replace(points=real(-3, 3, shape=(4,)))
 CREASES = ATOMS.replace(knots=real(0, 4, shape=(3,)), slopes=real(0, 1, shape=(3,)))

@@ -4,8 +4,9 @@ For Gaussians with Cholesky factors L_p, L_q, the matrix A = L_q^{-1} L_p is low
 
     KL = 1/2 [ sum_i (A_ii^2 - 1 - log A_ii^2) + sum_{i > j} A_ij^2 + |z|^2 ],
 
-a sum of non-negative terms, so that nothing cancels between near-equal Gaussians; low rank plus diagonal: `divergences.low_rank`. Between laws of finite support it is the
-sum over atoms of p log(p / q) - p + q >= 0; between such a law and a density, which are mutually singular, it is infinite. Other pairs: quadrature for d <= 2, else Monte Carlo.
+a sum of non-negative terms, so that nothing cancels between near-equal Gaussians; low rank plus diagonal: `divergences.low_rank`. Between laws of finite support it is
+the sum over atoms of p log(p / q) - p + q >= 0; between such a law and a density, which are mutually singular, it is infinite. Other pairs: quadrature for d <= 2, else
+Monte Carlo.
 """
 
 import equinox as eqx
