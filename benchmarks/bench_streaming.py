@@ -35,11 +35,9 @@ def measure(path: str, method: str, mode: str) -> None:
     values = getattr(law, method)(X).block_until_ready()
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(
-        f"{method:<10}{mode:<8}{len(X) / seconds / 1e6:>8.2f} million points a second, peak {peak / 1e9:.2f} GB = input {X.nbytes / 1e9:.2f} + result {values.nbytes / 1e9:.2f}"
-        f" + {(peak - X.nbytes - values.nbytes) / 1e9:.2f} (the process with its libraries included)",
-        flush=True,
-    )
+    beyond = (peak - X.nbytes - values.nbytes) / 1e9  # the process with its libraries included
+    memory = f"peak {peak / 1e9:.2f} GB = input {X.nbytes / 1e9:.2f} + result {values.nbytes / 1e9:.2f} + {beyond:.2f}"
+    print(f"{method:<10}{mode:<8}{len(X) / seconds / 1e6:>8.2f} million points a second, {memory}", flush=True)
 
 
 def main() -> None:

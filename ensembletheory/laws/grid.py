@@ -95,6 +95,9 @@ class GridLaw(Law):
         """The centres and widths it was given."""
         return self.centres, self.widths
 
+    def _doubt(self) -> Float[Array, ""]:
+        return self.log_normaliser.error
+
     def marks(self) -> tuple[Float[Array, " _"], ...]:
         """The ends of its panels."""
         return self.breaks

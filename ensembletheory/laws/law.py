@@ -82,6 +82,10 @@ class Law(eqx.Module):
         """For each of one or two axes, where the panels of an integral under this law have to break; the first and the last span the box that holds the law."""
         return marks(*self.pieces())
 
+    def _doubt(self) -> Float[Array, ""]:
+        """By how much the log-density may be off, rounding aside: the error of its normaliser."""
+        return jnp.zeros(())
+
     @abstractmethod
     def marginal(self, dims: Sequence[int]) -> "Law":
         """The law of the coordinates `dims`, in that order."""
