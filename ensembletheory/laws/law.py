@@ -24,7 +24,7 @@ __all__ = ["Law", "checked_affine", "checked_dims", "checked_point", "marks", "r
 _REACH = 13.0  # what lies beyond this many standard deviations weighs less than 1e-37
 _STEPS = {1: (0.0, 0.7, 1.5, 2.5, 3.7, 5.2, 7.0, 9.5, _REACH), 2: (0.0, 1.7, 3.5, 6.0, _REACH)}  # panel ends, in standard deviations, by dimension
 _CACHE = 2**17  # numbers a block's largest array may hold: a megabyte in 64 bits
-_SMALLEST_BLOCK, _LARGEST_BLOCK = 256, 8192  # points
+_SMALLEST_BLOCK, _LARGEST_BLOCK = 128, 8192  # points
 
 
 class Law(eqx.Module):

@@ -6,6 +6,7 @@ written out coordinate by coordinate from x - m_k. Log-densities are computed co
 points; scores, in more dimensions, point-major, (n, K d), which both matrix products then read as it lies.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import equinox as eqx
@@ -24,45 +25,51 @@ if TYPE_CHECKING:
 __all__ = ["Whitening", "whitening"]
 
 _WRITTEN_OUT = 4
+_HALVED = 32  # from this dimension on the two halves of the rows are multiplied apart, because a quarter of a triangular factor is zero
+
+Band = tuple[Float[Array, "_ _"], Float[Array, "_ _"], Float[Array, " _"]]
 
 
 class Whitening(eqx.Module):
-    """Inverse factors (and, side by side, their transposes), means about the centre, and log-density constants of K components."""
+    """Inverse factors, means about the centre and log-density constants of K components; in more than four dimensions also the bands of rows that are multiplied at once.
+
+    A band holds, of all components one below the other, rows of the inverse factors up to the last column that is not zero, their transposes, and what they make of the means.
+    """
 
     centre: Float[Array, " d"]
     means: Float[Array, "K d"]
     inverses: Float[Array, "K d d"]
-    transposes: Float[Array, "d Kd"]
     constants: Float[Array, " K"]
+    bands: tuple[Band, ...]
 
     def log_densities(self, points: Float[Array, "n d"]) -> Float[Array, "K n"]:
         """Of every component at every point."""
-        return self._log_densities(self._whitened(points))
+        x = (points - self.centre[None, :]).T
+        if not self.bands:
+            return self._log_densities([self._written_out(x)])
+        return self._log_densities([(rows @ x[: rows.shape[1]] - shifts[:, None]).reshape(len(self.means), -1, len(points)) for rows, _, shifts in self.bands])
 
     def mixed_scores(self, weights: Float[Array, " K"], points: Float[Array, "n d"]) -> Float[Array, "n d"]:
         """The score of the mixture with these weights: minus the sum over k of r_k L_k^{-T} z_k."""
+        x = points - self.centre[None, :]
         K, d, _ = self.inverses.shape
-        if d <= _WRITTEN_OUT:
-            z = self._whitened(points)
-            y = jax.vmap(relative_terms, in_axes=(None, 1), out_axes=1)(weights, self._log_densities(z))[:, None, :] * z
+        if not self.bands:
+            z = self._written_out(x.T)
+            y = jax.vmap(relative_terms, in_axes=(None, 1), out_axes=1)(weights, self._log_densities([z]))[:, None, :] * z
             return -jnp.stack([jnp.sum(sum(self.inverses[:, i, j, None] * y[:, i] for i in range(j, d)), axis=0) for j in range(d)], axis=-1)
-        z = ((points - self.centre[None, :]) @ self.transposes - self._shifts().reshape(1, K * d)).reshape(-1, K, d)
-        r = jax.vmap(relative_terms, in_axes=(None, 0))(weights, self.constants[None, :] - 0.5 * jnp.sum(z * z, axis=2))
-        return -(r[:, :, None] * z).reshape(-1, K * d) @ self.inverses.reshape(K * d, d)
+        zs = [(x[:, : len(transposes)] @ transposes - shifts[None, :]).reshape(len(x), K, -1) for _, transposes, shifts in self.bands]
+        squares = sum(jnp.sum(z * z, axis=2) for z in zs)
+        r = jax.vmap(relative_terms, in_axes=(None, 0))(weights, self.constants[None, :] - 0.5 * squares)
+        parts = [(r[:, :, None] * z).reshape(len(x), -1) @ rows for z, (rows, _, _) in zip(zs, self.bands, strict=True)]
+        return -sum((jnp.pad(part, ((0, 0), (0, d - part.shape[1]))) for part in parts), jnp.zeros_like(x))
 
-    def _whitened(self, points: Float[Array, "n d"]) -> Float[Array, "K d n"]:
-        K, d, _ = self.inverses.shape
-        x = (points - self.centre[None, :]).T
-        if d <= _WRITTEN_OUT:
-            gaps = x[None] - self.means[:, :, None]
-            return jnp.stack([sum(self.inverses[:, i, j, None] * gaps[:, j] for j in range(i + 1)) for i in range(d)], axis=1)
-        return (self.inverses.reshape(K * d, d) @ x - self._shifts().reshape(K * d, 1)).reshape(K, d, -1)
+    def _written_out(self, x: Float[Array, "d n"]) -> Float[Array, "K d n"]:
+        """L_k^{-1} (x - m_k)."""
+        gaps = x[None] - self.means[:, :, None]
+        return jnp.stack([sum(self.inverses[:, i, j, None] * gaps[:, j] for j in range(i + 1)) for i in range(len(x))], axis=1)
 
-    def _log_densities(self, z: Float[Array, "K d n"]) -> Float[Array, "K n"]:
-        return self.constants[:, None] - 0.5 * jnp.sum(z * z, axis=1)
-
-    def _shifts(self) -> Float[Array, "K d"]:
-        return jax.vmap(jnp.matmul)(self.inverses, self.means)
+    def _log_densities(self, zs: list[Float[Array, "K _ n"]]) -> Float[Array, "K n"]:
+        return self.constants[:, None] - 0.5 * sum(jnp.sum(z * z, axis=1) for z in zs)
 
 
 def whitening(components: "Gaussian") -> Whitening | None:
@@ -74,5 +81,14 @@ def whitening(components: "Gaussian") -> Whitening | None:
     inverses = jax.vmap(lambda L: substitute(L, jnp.eye(d, dtype=L.dtype)))(factors)
     half_logdets = jnp.sum(jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)), axis=1)
     centre = jnp.mean(components.mean, axis=0)
-    transposes = inverses.reshape(-1, d).T
-    return Whitening(centre, components.mean - centre[None, :], inverses, transposes, -0.5 * d * np.log(2 * np.pi) - half_logdets)
+    means = components.mean - centre[None, :]
+    return Whitening(centre, means, inverses, -0.5 * d * np.log(2 * np.pi) - half_logdets, _bands(inverses, means))
+
+
+def _bands(inverses: Float[Array, "K d d"], means: Float[Array, "K d"]) -> tuple[Band, ...]:
+    d = means.shape[1]
+    if d <= _WRITTEN_OUT:
+        return ()
+    shifts, ends = jax.vmap(jnp.matmul)(inverses, means), [0, d] if d < _HALVED else [0, d // 2, d]
+    rows = [inverses[:, begin:end, :end].reshape(-1, end) for begin, end in pairwise(ends)]
+    return tuple((block, block.T, shifts[:, begin:end].ravel()) for block, (begin, end) in zip(rows, pairwise(ends), strict=True))

@@ -17,7 +17,7 @@ def mixture(d: int, K: int) -> et.GaussianMixture:
     return et.GaussianMixture(RNG.dirichlet(np.ones(K)), RNG.normal(size=(K, d)), A @ A.transpose(0, 2, 1) + 0.3 * np.eye(d))
 
 
-@pytest.mark.parametrize("d", [2, 6])
+@pytest.mark.parametrize("d", [2, 6, 33])
 def test_blocks_give_the_numbers_of_single_points(d):
     law = mixture(d, 3)
     X = RNG.normal(size=(20_001, d))  # more than two blocks, and one point over
