@@ -42,9 +42,9 @@ def mean_score_law(
     members: Sequence[Member],
     process: GaussianPath,
     reverse: str = "sde",
-    churn: Numbers | None = None,
     weights: Numbers | None = None,
     horizon: Numbers | None = None,
+    churn: Numbers | None = None,
 ) -> Gaussian:
     """The law at the data end of the reverse dynamics driven by the members' averaged exact scores, begun at N(0, I).
 
@@ -52,9 +52,9 @@ def mean_score_law(
         members: Gaussians (or PPCA models); diagonal ones are fastest.
         process: the noising process; only its u_T = a_T^2 enters.
         reverse: "sde" (churn 1) or "ode" (churn 0).
-        churn: the noise level eta >= 0, instead of `reverse`; `jnp.inf` is the log pool.
         weights: on the simplex; default equal.
         horizon: the time at which generation starts; None means the process's, `jnp.inf` the limit u_T = 0.
+        churn: the noise level eta >= 0, instead of `reverse`; `jnp.inf` is the log pool.
 
     Raises:
         ValueError: if there is no member, an argument is out of range, or the integration does not resolve the dynamics.
