@@ -191,7 +191,7 @@ FIGURE = Figure(
         "members": 16,
         "seed": 0,
     },
-    quick_inputs={"sizes": [1, 2, 4, 12, 32, 100], "simulated_sizes": [4, 32], "simulated_log": [], "range_of_points": [12, 20], "bootstrap": [16]},
+    quick_inputs={"sizes": [1, 2, 4, 12, 32, 100], "simulated_sizes": [4, 32], "simulated_log": [], "range_of_points": [6, 16], "bootstrap": [16]},
     compute=_compute,
     draw=_draw,
     caption=_caption,

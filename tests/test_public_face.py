@@ -1,8 +1,10 @@
 """What users type works as the README shows it, and importing the package changes nothing and loads no extra."""
 
 import contextlib
+import importlib
 import io
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -17,9 +19,11 @@ ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(python)?\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 PYTHON = [block for language, block in BLOCKS if language]
 FACE = """
-AffineKernel Dense Diagonal Estimate Field Gain Gaussian GaussianMixture Law MeanField Ppca bootstrap_mixtures bootstrap_ppcas claims enable_x64
-fisher_divergence fit_mixture fit_ppca gain kl latent linear_pool log_normaliser log_pool mean_score_law mean_velocity_law processes samplers
-standard_normal w2 w2_barycenter w2_squared
+AffineKernel Dense Diagonal Estimate Field FiniteLaw Gain Gaussian GaussianMixture GridLaw Isotropic Law LowRankPlusDiagonal MeanField Ppca PpcaMixture
+average_aligned_loadings average_covariances average_loadings bootstrap_mixtures bootstrap_ppcas chi_squared claims convolve divergences empirical_w2 enable_x64
+fisher_divergence fit_mixture fit_ppca fit_ppca_mixture frechet_distance gain gains hellinger_squared identifiability jensen_shannon kl l2_squared latent linear_pool
+log_normaliser log_pool match_moments mean_score_law mean_velocity_law mmd_squared mw2 processes samplers standard_normal supervised total_variation w1 w2 w2_barycenter
+w2_squared
 """.split()
 
 
@@ -55,6 +59,18 @@ def test_the_claim_of_the_readme_is_refuted_by_the_search():
 @pytest.mark.parametrize("name", FACE)
 def test_every_public_name_resolves_and_is_documented(name):
     assert getattr(et, name).__doc__
+
+
+MODULES = sorted(module.name for module in pkgutil.walk_packages(et.__path__, "ensembletheory.") if "__main__" not in module.name)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_declare_names_that_exist_once(module):
+    imported = importlib.import_module(module)
+    declared = getattr(imported, "__all__", [])
+    assert len(declared) == len(set(declared))
+    assert all(hasattr(imported, name) for name in declared)
+    assert declared or not [value for value in vars(imported).values() if callable(value) and value.__module__ == module]
 
 
 def test_importing_changes_no_setting_and_loads_no_extra():

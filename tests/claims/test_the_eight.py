@@ -206,6 +206,7 @@ def hidden_store(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize("id", REFUTED)
 def test_the_search_refutes_what_is_false_with_the_stored_files_hidden(id, hidden_store):
     assert not check(id).holds
@@ -216,6 +217,7 @@ def test_the_search_refutes_what_is_false_with_the_stored_files_hidden(id, hidde
     assert check(id).holds
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize(("id", "name"), MUTANTS)
 def test_the_search_finds_every_mutant(id, name, hidden_store):
     mutant = get(id).mutated(name)
@@ -244,7 +246,7 @@ def test_the_wide_member_example():
     assert float(margin) + float(margin.error) < -0.4
 
 
-@pytest.mark.parametrize("id", [*THEOREMS, *REFUTED])
+@pytest.mark.parametrize("id", ids())
 def test_sources_are_stated_and_citable(id):
     claim = get(id)
     assert claim.source
@@ -252,7 +254,7 @@ def test_sources_are_stated_and_citable(id):
     assert bibtex(claim.references).count("\n@") == len(claim.references) - 1
 
 
-@pytest.mark.parametrize("id", [*THEOREMS, *REFUTED])
+@pytest.mark.parametrize("id", ids())
 def test_statements_can_be_drawn(id):
     mathtext = pytest.importorskip("matplotlib.mathtext")
     assert mathtext.MathTextParser("path").parse(f"${get(id).statement}$").width > 100
