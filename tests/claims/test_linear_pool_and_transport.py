@@ -4,11 +4,9 @@ import jax
 import numpy as np
 import pytest
 import scipy.linalg
-from hypothesis import HealthCheck, given, settings
 from scipy.stats import norm
 
-from ensembletheory.claims import falsify, get, stored
-from ensembletheory.claims.bibliography import bibtex
+from ensembletheory.claims import get, stored
 
 PAIRS = ("reverse-kl", "chi2", "tv", "hellinger2", "w1", "w2sq", "mmd2", "f-divergence")
 POOLS = (*(f"linear-pool-{name}" for name in PAIRS), *(f"linear-pool-{name}-monotone" for name in ("kl", *PAIRS)))
@@ -152,26 +150,6 @@ def test_margins_agree_with_a_second_route(id):
         assert abs(float(margin) - other) <= float(margin.error) + 1e-8 * (1 + abs(other)), (seed, float(margin), other)
 
 
-@pytest.mark.parametrize("id", THEOREMS)
-def test_theorems_hold_on_generated_instances(id):
-    claim = get(id)
-
-    @settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
-    @given(claim.domain.strategy())
-    def holds(instance):
-        margin = claim.margin(**instance)
-        assert not claim.violated(float(margin), float(margin.error)), (float(margin), instance)
-
-    holds()
-
-
-@pytest.mark.parametrize("id", THEOREMS)
-def test_equality_families_are_tight(id):
-    for instance in get(id).equality():
-        margin = get(id).margin(**instance)
-        assert abs(float(margin)) <= float(margin.error) + 1e-10
-
-
 @pytest.mark.parametrize("id", REFUTED)
 def test_two_atoms_refute_the_unsquared_distances(id):
     """p and one member at one atom, the other member at the other: half the distance on average, a root of a half (or of 1 - 1/sqrt 2) for the pool."""
@@ -184,7 +162,6 @@ ATOMS = {"target": [0.97, 0.01, 0.01, 0.01], "members": [[0.97, 0.01, 0.01, 0.01
 LINE = {"target_mean": 0.0, "target_variance": 1.0, "means": [0.0, 3.0, -3.0], "variances": [1.0, 0.5, 0.5]}
 PARTS = {"points": [0.0, 1.0, 2.0, 3.0], "knots": [0.5, 1.0, 2.0], "slopes": [1.0, 1.0, 1.0], "bandwidth": 1.0, "weights": [1.0, 0.0, 0.0]}
 PLANE = {"mean": [1.0, 0.5], "cov": [[1.0, 0.0], [0.0, 1.0]]}
-WIDE = {"mean": [0.0, 0.0], "cov": [[4.0, 0.0], [0.0, 4.0]]}
 CHANNEL = {"mean": [0.0, 0.0], "cov": [[1.0, 0.0], [0.0, 1.0]], "other_mean": [0.0, 0.0], "other_cov": [[1.0, 0.0], [0.0, 1.0]]}
 CHANNEL |= {"rotation": [[1.0, 0.0], [0.0, 1.0]], "gains": [1.0, 1.0], "noise": 2.0}
 BY_HAND = {
@@ -243,21 +220,3 @@ def test_each_mutant_is_false_at_an_instance_by_hand(id, name):
     mutant = get(id).mutated(name)
     margin = mutant.margin(**by_hand(id, name))
     assert mutant.violated(float(margin), float(margin.error)), float(margin)
-
-
-@pytest.mark.verify
-@pytest.mark.parametrize(("id", "name"), MUTANTS)
-def test_the_search_finds_every_mutant(id, name):
-    result = falsify(get(id).mutated(name), budget=2_000)
-    assert result.found, result.verdict
-    assert result.margin + result.error < 0
-
-
-@pytest.mark.parametrize("id", [*THEOREMS, *REFUTED])
-def test_statements_can_be_drawn_and_their_sources_cited(id):
-    claim = get(id)
-    mathtext = pytest.importorskip("matplotlib.mathtext")
-    assert mathtext.MathTextParser("path").parse(f"${claim.statement}$").width > 100
-    assert claim.source
-    assert claim.proof
-    assert bibtex(claim.references).count("\n@") == len(claim.references) - 1

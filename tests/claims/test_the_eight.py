@@ -7,16 +7,13 @@ the reverse dynamics, and Gauss-Hermite expectations.
 import jax
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
 from scipy.integrate import solve_ivp
 from scipy.stats import multivariate_normal, norm
 
 from ensembletheory.claims import check, falsify, get, ids, stored
-from ensembletheory.claims.bibliography import bibtex
 
 THEOREMS = ("linear-pool-kl", "log-pool-kl", "mean-score-kl-average", "linear-vae-elbo-gap")
 REFUTED = ("linear-pool-fisher", "log-pool-reverse-kl", "mean-score-beats-best", "barycenter-kl")
-MUTANTS = [(id, name) for id in THEOREMS for name in get(id).mutants]
 BUDGET = 2_000
 
 
@@ -164,31 +161,10 @@ def test_stored_counterexamples_violate_by_the_second_route_too(id):
 
 
 @pytest.mark.parametrize("id", THEOREMS)
-def test_theorems_hold_on_generated_instances(id):
-    claim = get(id)
-
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-    @given(claim.domain.strategy())
-    def holds(instance):
-        margin = claim.margin(**instance)
-        assert not claim.violated(float(margin), float(margin.error)), (float(margin), instance)
-
-    holds()
-
-
-@pytest.mark.parametrize("id", THEOREMS)
 def test_check_upholds_the_theorems(id):
     result = check(id, samples=1024)
     assert result.holds, result.verdict
     assert result.verdict.startswith("holds: no violation among 1,024 random instances")
-
-
-@pytest.mark.parametrize("id", THEOREMS)
-def test_equality_families_are_tight(id):
-    claim = get(id)
-    for instance in claim.equality():
-        margin = claim.margin(**instance)
-        assert abs(float(margin)) <= float(margin.error) + 1e-10
 
 
 @pytest.mark.parametrize(("id", "part"), [("linear-pool-kl", "means"), ("mean-score-kl-average", "means"), ("linear-vae-elbo-gap", "encoder_mean")])
@@ -217,15 +193,6 @@ def test_the_search_refutes_what_is_false_with_the_stored_files_hidden(id, hidde
     assert check(id).holds
 
 
-@pytest.mark.verify
-@pytest.mark.parametrize(("id", "name"), MUTANTS)
-def test_the_search_finds_every_mutant(id, name, hidden_store):
-    mutant = get(id).mutated(name)
-    result = falsify(mutant, budget=BUDGET)
-    assert result.found, result.verdict
-    assert result.margin + result.error < 0
-
-
 def test_the_search_finds_nothing_against_a_theorem():
     result = falsify("linear-vae-elbo-gap", budget=BUDGET)
     assert not result.found, result.verdict
@@ -244,17 +211,3 @@ def test_the_wide_member_example():
     """Members N(2, 1) and a very wide one against N(0, 1): the linear pool's Fisher divergence exceeds the average."""
     margin = get("linear-pool-fisher").margin(target_mean=0.0, target_variance=1.0, means=[2.0, 0.0], variances=[1.0, 1e4], weights=[0.5, 0.5])
     assert float(margin) + float(margin.error) < -0.4
-
-
-@pytest.mark.parametrize("id", ids())
-def test_sources_are_stated_and_citable(id):
-    claim = get(id)
-    assert claim.source
-    assert claim.proof
-    assert bibtex(claim.references).count("\n@") == len(claim.references) - 1
-
-
-@pytest.mark.parametrize("id", ids())
-def test_statements_can_be_drawn(id):
-    mathtext = pytest.importorskip("matplotlib.mathtext")
-    assert mathtext.MathTextParser("path").parse(f"${get(id).statement}$").width > 100
