@@ -1,5 +1,10 @@
 """Strict numerics for every test: 64 bits, no silent promotion of ranks or dtypes, warnings as errors, shapes checked, compilations counted."""
 
+import os
+
+# most of the time of the tests is compilation: quicker compilation, slower programs; give XLA_FLAGS to test with others
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
 import jax
 import jax.monitoring
 import pytest

@@ -34,7 +34,7 @@ def iwae_threshold(model: Ppca, encoder: AffineKernel) -> Float[Array, ""]:
 
 
 def iwae_second_moment(model: Ppca, encoder: AffineKernel, x: Numbers) -> Float[Array, ""]:
-    """E[(w / p(x))^2] at one point x (d,) under a linear-Gaussian encoder; infinite where 2D - S is not positive definite."""
+    """E[(w / p(x))^2] at one point x (d,) under a linear-Gaussian encoder; infinite where 2D - S is not positive definite (up to rounding)."""
     point = checked_point("x", x, model.dim)
     return _second_moment(model, encoder, point)
 
@@ -44,4 +44,5 @@ def _second_moment(model: Ppca, encoder: AffineKernel, point: Float[Array, " d"]
     exact, excess = model.posterior, _excess(model, encoder)
     delta = (encoder.A - exact.A) @ point + encoder.b - exact.b
     log_moment = encoder.C.logdet() - 0.5 * (exact.C.logdet() + jnp.linalg.slogdet(excess)[1]) + delta @ jnp.linalg.solve(excess, delta)
-    return jnp.where(iwae_threshold(model, encoder) > 0, jnp.exp(log_moment), jnp.inf)
+    rounding = 16 * excess.shape[0] * jnp.finfo(excess.dtype).eps
+    return jnp.where(iwae_threshold(model, encoder) > rounding, jnp.exp(log_moment), jnp.inf)

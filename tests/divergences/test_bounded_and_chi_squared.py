@@ -46,7 +46,7 @@ def test_in_the_plane():
     axes = [np.linspace(-13, 13, 801)] * 2
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     a, b = (np.exp(np.asarray(given.log_prob(points))) for given in (p, q))
-    for name in ("hellinger_squared", "jensen_shannon", "total_variation"):
+    for name in ("hellinger_squared", "total_variation"):
         plain = np.trapezoid(np.trapezoid(F_DIVERGENCES[name](a + 1e-300, b + 1e-300), axes[1]), axes[0])
         estimate = getattr(et, name)(p, q)
         assert abs(float(estimate) - plain) <= float(estimate.error) + (1e-4 if name == "total_variation" else 1e-9)
