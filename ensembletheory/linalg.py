@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["cholesky", "logdet", "lyapunov", "solve_lower", "solve_lower_transposed", "solve_spd", "sqrtm", "substitute", "symmetrised"]
+__all__ = ["cholesky", "logdet", "lyapunov", "nearest_orthogonal", "solve_lower", "solve_lower_transposed", "solve_spd", "sqrtm", "substitute", "symmetrised"]
 
 _UNROLLED = 4  # factorised entry by entry up to this dimension: batches of small matrices then vectorise over the batch
 
@@ -44,6 +44,21 @@ def sqrtm(S: Float[Array, "d d"]) -> Float[Array, "d d"]:
 def _sqrtm_jvp(primals, tangents):
     R = sqrtm(*primals)
     return R, lyapunov(R, symmetrised(tangents[0]))
+
+
+@jax.custom_jvp
+def nearest_orthogonal(A: Float[Array, "q q"]) -> Float[Array, "q q"]:
+    """The orthogonal Q that maximises tr(Q^T A): the polar factor of A, with A = Q P and P symmetric positive semi-definite. Differentiable where A is regular."""
+    U, _, V = jnp.linalg.svd(A)
+    return U @ V
+
+
+@nearest_orthogonal.defjvp
+def _nearest_orthogonal_jvp(primals, tangents):
+    (A,), (dA,) = primals, tangents
+    Q = nearest_orthogonal(A)
+    skew = Q.T @ dA
+    return Q, Q @ lyapunov(symmetrised(Q.T @ A), skew - skew.T)
 
 
 def cholesky(S: Float[Array, "d d"]) -> Float[Array, "d d"]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ensembletheory.covariance import AxisAligned, Covariance
-from ensembletheory.linalg import cholesky, solve_spd, sqrtm, symmetrised
+from ensembletheory.linalg import cholesky, nearest_orthogonal, solve_spd, sqrtm, symmetrised
 
 __all__ = ["bures_squared", "covariance_bures_squared", "optimal_map", "semidefinite_bures_squared"]
 
@@ -34,8 +34,7 @@ def bures_squared(S: Float[Array, "d d"], R: Float[Array, "d d"]) -> Float[Array
 def semidefinite_bures_squared(S: Float[Array, "d d"], R: Float[Array, "d d"]) -> Float[Array, ""]:
     """B^2 of two positive semi-definite matrices, without derivative."""
     L, K = jax.vmap(sqrtm)(jax.lax.stop_gradient(jnp.stack([S, R])))
-    U, _, V = jnp.linalg.svd(K.T @ L)
-    return jnp.sum((L - K @ (U @ V)) ** 2)
+    return jnp.sum((L - K @ nearest_orthogonal(K.T @ L)) ** 2)
 
 
 @jax.custom_jvp
@@ -49,8 +48,7 @@ def _polar_factor(A: Float[Array, "d d"]) -> Float[Array, "d d"]:
     if A.shape[0] == 2:
         rotation = A + jnp.stack([jnp.stack([A[1, 1], -A[1, 0]]), jnp.stack([-A[0, 1], A[0, 0]])])
         return rotation / jnp.sqrt(jnp.sum(rotation**2) / 2)
-    U, _, V = jnp.linalg.svd(A)
-    return U @ V
+    return nearest_orthogonal(A)
 
 
 @_dense.defjvp

@@ -26,11 +26,11 @@ from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.latent import Ppca
 from ensembletheory.laws import Gaussian
 from ensembletheory.laws.weights import checked_weights
-from ensembletheory.linalg import lyapunov, symmetrised
+from ensembletheory.linalg import nearest_orthogonal, symmetrised
 from ensembletheory.pooling.log import _total
 from ensembletheory.pooling.members import Member, checked_gaussians, checked_laws, stacked_means
 
-__all__ = ["average_aligned_loadings", "average_covariances", "average_loadings", "match_moments", "nearest_orthogonal"]
+__all__ = ["average_aligned_loadings", "average_covariances", "average_loadings", "match_moments"]
 
 _ITERATIONS = 200
 _RESIDUAL = 1e-9
@@ -127,18 +127,3 @@ def _leading(loadings: Float[Array, "K d q"], weights: Float[Array, " K"]) -> Fl
     U, singular, _ = jnp.linalg.svd(wide, full_matrices=False)
     q = loadings.shape[2]
     return U[:, :q] * singular[None, :q]
-
-
-@jax.custom_jvp
-def nearest_orthogonal(A: Float[Array, "q q"]) -> Float[Array, "q q"]:
-    """The orthogonal Q that maximises tr(Q^T A): the polar factor of A, with A = Q P and P symmetric positive semi-definite."""
-    U, _, V = jnp.linalg.svd(A)
-    return U @ V
-
-
-@nearest_orthogonal.defjvp
-def _nearest_orthogonal_jvp(primals, tangents):
-    (A,), (dA,) = primals, tangents
-    Q = nearest_orthogonal(A)
-    skew = Q.T @ dA
-    return Q, Q @ lyapunov(symmetrised(Q.T @ A), skew - skew.T)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ensembletheory as et
-from ensembletheory.pooling.parameter_average import nearest_orthogonal
+from ensembletheory.linalg import nearest_orthogonal
 
 W = np.array([[1.0, 0.5], [-0.5, 2.0], [0.3, 1.0]])
 AVERAGES = (et.average_loadings, et.average_aligned_loadings, et.average_covariances)
