@@ -33,7 +33,8 @@ from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.gains.decomposition import Decomposition, terms_of, weighted_sum
 from ensembletheory.laws import Gaussian, Law
 from ensembletheory.laws.expectation import expectation
-from ensembletheory.pooling import linear_pool, log_normaliser, log_pool, w2_barycenter
+from ensembletheory.pooling import linear_pool, log_pool, w2_barycenter
+from ensembletheory.pooling.log import normaliser_of
 from ensembletheory.pooling.members import Member, checked_gaussians, checked_laws
 
 __all__ = [
@@ -115,7 +116,8 @@ def kl_log_decomposition(target: Law, members: Sequence[Member], weights: Number
     """
     laws, weights = checked_laws(members, weights)
     average = weighted_sum(weights, [kl(target, law, key=key, samples=samples) for law in laws])
-    return Decomposition(average, -log_normaliser(laws, weights), kl(target, log_pool(laws, weights), key=key, samples=samples))
+    pool = log_pool(laws, weights)
+    return Decomposition(average, -normaliser_of(pool, laws, weights), kl(target, pool, key=key, samples=samples))
 
 
 def reverse_kl_decomposition(

@@ -21,10 +21,11 @@ from ensembletheory.covariance import AxisAligned
 from ensembletheory.divergences import kl, l2_squared, mmd_squared, w2_squared
 from ensembletheory.errors import Numbers
 from ensembletheory.estimate import Estimate
-from ensembletheory.gains.decomposition import weighted_sum
+from ensembletheory.gains.decomposition import terms_of, weighted_sum
 from ensembletheory.gains.densities import linear_pool_surplus, spread_about
 from ensembletheory.laws import Gaussian, Law
-from ensembletheory.pooling import linear_pool, log_normaliser, log_pool, w2_barycenter
+from ensembletheory.pooling import linear_pool, log_pool, w2_barycenter
+from ensembletheory.pooling.log import normaliser_of
 from ensembletheory.pooling.members import Member, checked_laws
 from ensembletheory.precision import require_x64
 
@@ -41,7 +42,7 @@ class Gain(eqx.Module):
     diversity: Estimate | None
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:>9}  {getattr(self, name)}" for name in ("average", "best", "ensemble", "gain", "diversity"))
+        return terms_of(self)
 
 
 def gain(
@@ -88,7 +89,7 @@ def _diversity(target, laws, weights, pool, rule, divergence, options) -> Estima
     if rule is linear_pool and divergence is kl:
         return linear_pool_surplus(target, laws, weights, pool, **options)
     if rule is log_pool and divergence is kl:
-        return -log_normaliser(laws, weights)
+        return -normaliser_of(pool, laws, weights)
     if rule is w2_barycenter and divergence is w2_squared and _flat([target, *laws]):
         return spread_about(pool, laws, weights, w2_squared)
     if rule is linear_pool and (divergence is l2_squared or divergence is mmd_squared):

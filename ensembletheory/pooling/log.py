@@ -24,7 +24,7 @@ from ensembletheory.laws import FiniteLaw, Gaussian, GridLaw, Law
 from ensembletheory.linalg import cholesky, substitute, symmetrised
 from ensembletheory.pooling.members import Member, checked_laws
 
-__all__ = ["gaussian_log_pool", "log_normaliser", "log_pool"]
+__all__ = ["gaussian_log_pool", "log_normaliser", "log_pool", "normaliser_of"]
 
 
 def log_pool(members: Sequence[Member], weights: Numbers | None = None) -> Gaussian | GridLaw:
@@ -49,7 +49,11 @@ def log_normaliser(members: Sequence[Member], weights: Numbers | None = None) ->
         TypeError: as `log_pool`.
     """
     laws, weights = _checked_members(members, weights)
-    pool = log_pool(laws, weights)
+    return normaliser_of(log_pool(laws, weights), laws, weights)
+
+
+def normaliser_of(pool: Gaussian | GridLaw, laws: Sequence[Law], weights: Float[Array, " K"]) -> Estimate:
+    """Log Z of a log pool that is at hand."""
     if isinstance(pool, GridLaw):
         return pool.log_normaliser
     terms = jnp.stack([kl(pool, member).value for member in laws])
