@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.estimate import Estimate
 from ensembletheory.kernels import AffineKernel
+from ensembletheory.latent.model import LatentModel
 from ensembletheory.latent.ppca import Ppca, hadamard_gap
 from ensembletheory.laws import GaussianMixture
 from ensembletheory.laws.law import checked_point
@@ -30,7 +31,7 @@ from ensembletheory.laws.weights import checked_weights, log_weighted_sum
 __all__ = ["PpcaMixture", "mixture_elbo"]
 
 
-class PpcaMixture(eqx.Module):
+class PpcaMixture(LatentModel):
     """The mixture of K PPCAs; its `law` is a Gaussian mixture whose covariances keep their low rank.
 
     Args:
@@ -87,18 +88,6 @@ class PpcaMixture(eqx.Module):
         """The exact encoders x -> z | x, k, batched over the components."""
         return _posteriors(self)
 
-    def log_prob(self, x: Numbers) -> Float[Array, "..."]:
-        """Log-density of x (..., d) in nats."""
-        return self.law.log_prob(x)
-
-    def score(self, x: Numbers) -> Float[Array, "... d"]:
-        """Gradient of the log-density at x (..., d)."""
-        return self.law.score(x)
-
-    def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
-        """`n` independent draws of x."""
-        return self.law.sample(key, n)
-
     def entropy(self, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
         """The differential entropy of x, as that of a Gaussian mixture."""
         return self.law.entropy(key, samples)
@@ -119,8 +108,7 @@ def mixture_elbo(model: PpcaMixture, x: Numbers) -> Float[Array, "..."]:
 
 @eqx.filter_jit
 def _law(model: PpcaMixture) -> GaussianMixture:
-    whole = GaussianMixture(model.weights, model.means, jnp.ones_like(model.means))
-    return eqx.tree_at(lambda mixture: mixture.components, whole, jax.vmap(lambda component: component.law)(model.components))
+    return GaussianMixture(model.weights, model.means, jax.vmap(lambda component: component.law.covariance)(model.components))
 
 
 @eqx.filter_jit

@@ -16,11 +16,12 @@ Among encoders with diagonal covariance the best one has m the posterior mean an
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ensembletheory.covariance import Diagonal, Isotropic, LowRankPlusDiagonal
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.kernels import AffineKernel
+from ensembletheory.latent.model import LatentModel
 from ensembletheory.laws import Gaussian, standard_normal
 from ensembletheory.laws.law import checked_point
 from ensembletheory.linalg import logdet, solve_spd, symmetrised
@@ -28,7 +29,7 @@ from ensembletheory.linalg import logdet, solve_spd, symmetrised
 __all__ = ["Ppca", "best_diagonal_encoder", "elbo", "hadamard_gap"]
 
 
-class Ppca(eqx.Module):
+class Ppca(LatentModel):
     """x = W z + mu + noise: loadings W (d, q), mean mu (d,), noise_variance s2 > 0.
 
     Raises:
@@ -77,18 +78,6 @@ class Ppca(eqx.Module):
     def posterior(self) -> AffineKernel:
         """The exact encoder x -> z | x."""
         return _posterior(self)
-
-    def log_prob(self, x: Numbers) -> Float[Array, "..."]:
-        """Log-density of x (..., d) in nats."""
-        return self.law.log_prob(x)
-
-    def score(self, x: Numbers) -> Float[Array, "... d"]:
-        """Gradient of the log-density at x (..., d)."""
-        return self.law.score(x)
-
-    def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
-        """`n` independent draws of x."""
-        return self.law.sample(key, n)
 
 
 @eqx.filter_jit
