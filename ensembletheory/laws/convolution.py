@@ -3,14 +3,15 @@ r"""Convolution: the law of X + Y for independent X ~ p and Y ~ q.
 Gaussians add means and covariances; a mixture of K components with one of J is a mixture of the K J sums, of weights w_k v_j; atoms are components of covariance zero.
 """
 
+from typing import cast
+
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 from ensembletheory.laws.finite import FiniteLaw
 from ensembletheory.laws.gaussian import Gaussian
 from ensembletheory.laws.law import Law, require_same_dim
-from ensembletheory.laws.mixture import GaussianMixture
+from ensembletheory.laws.mixture import GaussianMixture, weighted_components
 
 __all__ = ["convolve"]
 
@@ -44,11 +45,7 @@ def _convolved(p: Law, q: Law) -> Law:
 
 def _parts(law: Law):
     """Weights and stacked components: Gaussians, or points."""
-    if isinstance(law, GaussianMixture):
-        return law.weights, law.components
-    if isinstance(law, FiniteLaw):
-        return law.weights, law.points
-    return jnp.ones(1), jax.tree.map(lambda leaf: leaf[None], law)
+    return (law.weights, law.points) if isinstance(law, FiniteLaw) else weighted_components(cast(Gaussian | GaussianMixture, law))
 
 
 def _sum(first, second):

@@ -182,6 +182,13 @@ def join_covariances(stacks: Sequence[Covariance]) -> Covariance:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *alike)
 
 
+def weighted_components(law: Gaussian | GaussianMixture) -> tuple[Float[Array, " K"], Gaussian]:
+    """Weights and stacked components (arrays with a leading axis K): one of weight 1, for a Gaussian."""
+    if isinstance(law, GaussianMixture):
+        return law.weights, law.components
+    return jnp.ones(1), jax.tree.map(lambda leaf: leaf[None], law)
+
+
 @eqx.filter_jit
 def _mapped(mixture: GaussianMixture, method: Callable[..., Gaussian], *arguments) -> GaussianMixture:
     """The mixture of the transformed components, with the same weights."""

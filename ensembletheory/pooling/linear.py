@@ -5,13 +5,12 @@ It minimises sum_k w_k KL(q_k || q), and its forward KL gains by Jensen: sum_k w
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers
 from ensembletheory.laws import FiniteLaw, Gaussian, GaussianMixture, Law
-from ensembletheory.laws.mixture import join_covariances
+from ensembletheory.laws.mixture import join_covariances, weighted_components
 from ensembletheory.pooling.members import Member, checked_laws
 
 __all__ = ["linear_pool"]
@@ -41,8 +40,6 @@ def _finite_pool(laws: Sequence[FiniteLaw], weights: Float[Array, " K"]) -> Fini
 
 def _parts(law: Law) -> tuple[Float[Array, " K"], Gaussian]:
     """Weights and batched components."""
-    if isinstance(law, GaussianMixture):
-        return law.weights, law.components
-    if isinstance(law, Gaussian):
-        return jnp.ones(1), jax.tree.map(lambda leaf: leaf[None], law)
-    raise TypeError(f"`members`: got {type(law).__name__}; expected Gaussians and mixtures, whose mixture is a GaussianMixture, or only laws of finite support.")
+    if not isinstance(law, Gaussian | GaussianMixture):
+        raise TypeError(f"`members`: got {type(law).__name__}; expected Gaussians and mixtures, whose mixture is a GaussianMixture, or only laws of finite support.")
+    return weighted_components(law)
