@@ -22,6 +22,7 @@ from ensembletheory.claims.members import average, gaussian, gaussians
 from ensembletheory.claims.parts import positive, real, simplex
 from ensembletheory.divergences import kl
 from ensembletheory.estimate import Estimate
+from ensembletheory.laws import Gaussian
 from ensembletheory.pooling import log_pool, mean_score_law
 from ensembletheory.processes import VariancePreserving
 
@@ -42,6 +43,11 @@ def _equal_members() -> Iterator[dict[str, Any]]:
         yield {"target_mean": 0.5, "target_variance": 2.0, "means": [1.5, 1.5], "variances": [0.25, 0.25], "weights": [0.3, 0.7], "churn": churn}
 
 
+def _sampled(members, weights, churn) -> Gaussian:
+    """The law sampled from the averaged score in the limit of infinite time."""
+    return mean_score_law(members, VariancePreserving(), churn=churn, weights=weights, horizon=jnp.inf)
+
+
 def _gain(p, members, weights, law) -> Estimate:
     return average(weights, members, lambda q: kl(p, q)) - kl(p, law)
 
@@ -53,7 +59,7 @@ def _finite_horizon(target_mean, target_variance, means, variances, weights, chu
 
 def _reverse_kl(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
-    sampled = mean_score_law(members, VariancePreserving(), churn=churn, weights=weights, horizon=jnp.inf)
+    sampled = _sampled(members, weights, churn)
     return average(weights, members, lambda q: kl(q, p)) - kl(sampled, p)
 
 
@@ -74,7 +80,7 @@ def _reverse_kl(target_mean, target_variance, means, variances, weights, churn) 
 def mean_score_kl_average(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
     """The gain in forward KL of the law sampled from the averaged score."""
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
-    return _gain(p, members, weights, mean_score_law(members, VariancePreserving(), churn=churn, weights=weights, horizon=jnp.inf))
+    return _gain(p, members, weights, _sampled(members, weights, churn))
 
 
 @claim(
@@ -89,15 +95,13 @@ def mean_score_kl_average(target_mean, target_variance, means, variances, weight
 def mean_score_beats_best(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
     """The gain over the best member."""
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
-    sampled = mean_score_law(members, VariancePreserving(), churn=churn, weights=weights, horizon=jnp.inf)
     best = jnp.minimum(kl(p, members[0]).value, kl(p, members[1]).value)
-    return best - kl(p, sampled)
+    return best - kl(p, _sampled(members, weights, churn))
 
 
 def _lead_of_the_mean_score(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
-    sampled = mean_score_law(members, VariancePreserving(), churn=churn, weights=weights, horizon=jnp.inf)
-    return kl(p, log_pool(members, weights)) - kl(p, sampled)
+    return kl(p, log_pool(members, weights)) - kl(p, _sampled(members, weights, churn))
 
 
 @claim(
