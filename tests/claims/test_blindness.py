@@ -1,7 +1,5 @@
 """The claims on what the score does not see: margins by quadrature in SciPy, the bound under Hypothesis, mutants violated by hand."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 from scipy import integrate
@@ -9,19 +7,15 @@ from scipy.special import xlogy
 from scipy.stats import norm
 
 from ensembletheory.claims import check, get, stored
-from ensembletheory.claims.evaluation import Evaluator, stacked
+from ensembletheory.claims.evaluation import stacked
+from tests.claims import margins
+from tests.claims.margins import evaluator
 
 BLIND, RATE = get("blindness"), get("blindness-rate")
 
 
-@cache
-def evaluator(claim):
-    return Evaluator(claim)
-
-
 def margin(claim, a, w, v):
-    values, errors = evaluator(claim)(stacked([{"separation": a, "weight": w, "other": v}]))
-    return float(values[0]), float(errors[0])
+    return margins.margin(claim, {"separation": a, "weight": w, "other": v})
 
 
 def density(x, a, w):

@@ -3,16 +3,15 @@
 That margins compute what statements say is tested claim by claim, by second routes, in the other files of this folder.
 """
 
-from functools import cache
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ensembletheory.claims import check, falsify, get, ids, stored
+from ensembletheory.claims import check, falsify, get, ids
 from ensembletheory.claims.bibliography import bibtex
-from ensembletheory.claims.evaluation import Evaluator, stacked
+from ensembletheory.claims.evaluation import stacked
+from tests.claims.margins import evaluator
 
 BUDGET = 2_000
 TOGETHER = 8  # instances, for a margin costs nearly the same for one and for a block
@@ -22,11 +21,6 @@ REFUTED = [id for id in ids() if get(id).kind == "refuted"]
 MUTANTS = [(id, name) for id in ids() for name in get(id).mutants]
 
 
-@cache
-def evaluator(id):
-    return Evaluator(get(id))
-
-
 @pytest.mark.parametrize("id", STANDING)
 def test_it_holds_on_generated_instances(id):
     claim = get(id)
@@ -34,7 +28,7 @@ def test_it_holds_on_generated_instances(id):
     @settings(max_examples=3, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(claim.domain.strategy(), min_size=TOGETHER, max_size=TOGETHER))
     def holds(instances):
-        values, errors = evaluator(id)(stacked([claim.domain.check(instance) for instance in instances]))
+        values, errors = evaluator(claim)(stacked([claim.domain.check(instance) for instance in instances]))
         worst = int(np.argmin(values + errors))
         assert not claim.violated(values[worst], errors[worst]), (values[worst], instances[worst])
 
@@ -44,7 +38,7 @@ def test_it_holds_on_generated_instances(id):
 @pytest.mark.parametrize("id", THEOREMS)
 def test_its_equality_family_is_tight(id):
     claim = get(id)
-    values, errors = evaluator(id)(stacked([claim.domain.check(instance) for instance in claim.equality()]))
+    values, errors = evaluator(claim)(stacked([claim.domain.check(instance) for instance in claim.equality()]))
     assert np.all(abs(values) <= errors + claim.rounding), values
     assert len(values) > 1
 
@@ -62,12 +56,6 @@ def test_its_source_can_be_cited_and_its_statement_drawn(id):
     assert bibtex(claim.references).count("\n@") == len(claim.references) - 1
     mathtext = pytest.importorskip("matplotlib.mathtext")
     assert mathtext.MathTextParser("path").parse(f"${claim.statement}$").width > 100
-
-
-@pytest.fixture
-def hidden_store(tmp_path, monkeypatch):
-    """No stored counter-example can be looked up."""
-    monkeypatch.setattr(stored, "counterexample_path", lambda claim: tmp_path / f"{claim.id}.json")
 
 
 @pytest.mark.verify

@@ -1,14 +1,12 @@
 """The claims on loadings up to rotation: margins by SciPy, theorems under Hypothesis, equality families, mutants violated by hand."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 from scipy import linalg, optimize
 from scipy.stats import multivariate_normal
 
 from ensembletheory.claims import get
-from ensembletheory.claims.evaluation import Evaluator, stacked
+from tests.claims.margins import evaluator, margin
 
 IDS = ("procrustes-is-bures", "procrustes-modulus", "ppca-rotation-invariance")
 MUTANTS = {
@@ -18,16 +16,6 @@ MUTANTS = {
     ("procrustes-modulus", "euclidean-norm"): {"first": np.eye(2), "second": np.zeros((2, 2))},
     ("ppca-rotation-invariance", "shear"): {"loadings": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], "noise_variance": 0.5, "rotation": np.eye(2), "shear": 1.0},
 }
-
-
-@cache
-def evaluator(claim):
-    return Evaluator(claim)
-
-
-def margin(claim, instance):
-    values, errors = evaluator(claim)(stacked([{name: np.asarray(value, dtype=float) for name, value in instance.items()}]))
-    return float(values[0]), float(errors[0])
 
 
 def least_over_angles(W, V):

@@ -175,13 +175,6 @@ def test_off_the_equality_family_there_is_a_gain(id, part):
     assert float(claim.margin(**moved)) > 1e-3
 
 
-@pytest.fixture
-def hidden_store(tmp_path, monkeypatch):
-    """No stored counter-example can be looked up."""
-    monkeypatch.setattr(stored, "counterexample_path", lambda claim: tmp_path / f"{claim.id}.json")
-    return tmp_path
-
-
 @pytest.mark.verify
 @pytest.mark.parametrize("id", REFUTED)
 def test_the_search_refutes_what_is_false_with_the_stored_files_hidden(id, hidden_store):
