@@ -66,6 +66,10 @@ class Covariance(eqx.Module):
         """L z."""
 
     @abstractmethod
+    def matvec(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """S x."""
+
+    @abstractmethod
     def solve(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """S^{-1} x."""
 
@@ -138,6 +142,10 @@ class AxisAligned(Covariance):
     def unwhiten(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         """L z with L = diag(sqrt(variances))."""
         return jnp.sqrt(self.variances) * z
+
+    def matvec(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """S x."""
+        return self.variances * x
 
     def solve(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """S^{-1} x."""
@@ -279,6 +287,10 @@ class LowRankPlusDiagonal(Covariance):
         """D^{1/2} z_1 + F z_2."""
         return jnp.sqrt(self.noise) * z[: self.dim] + self.loadings @ z[self.dim :]
 
+    def matvec(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """S x."""
+        return self.loadings @ (self.loadings.T @ x) + self.noise * x
+
     def solve(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """S^{-1} x."""
         return self._regression(x)[0] / jnp.sqrt(self.noise)
@@ -381,6 +393,10 @@ class Dense(Covariance):
     def unwhiten(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         """L z with L the Cholesky factor."""
         return cholesky(self.matrix) @ z
+
+    def matvec(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """S x."""
+        return self.matrix @ x
 
     def solve(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """S^{-1} x."""

@@ -19,6 +19,11 @@ __all__ = ["Field", "MeanField"]
 class Field(eqx.Module):
     """A vector field that depends on time."""
 
+    @property
+    def kind(self) -> str | None:
+        """What the vector is, where that is known: "score", "velocity", "denoiser" or "noise"."""
+        return None
+
     @abstractmethod
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         """The vector at time t and one point x."""
@@ -39,6 +44,12 @@ class MeanField(Field):
             refuse("fields", "an empty list", "at least one field", "Pass the members' fields.")
         self.fields = tuple(fields)
         self.weights = checked_weights(weights, len(self.fields))
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of the fields, if all have the same."""
+        kinds = {field.kind for field in self.fields}
+        return kinds.pop() if len(kinds) == 1 else None
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         """The average at time t and one point x."""

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembletheory.covariance import Covariance, Dense, Isotropic, as_covariance
+from ensembletheory.covariance import AxisAligned, Covariance, Dense, Diagonal, Isotropic, as_covariance
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
 from ensembletheory.laws.law import checked_affine
 from ensembletheory.linalg import solve_spd, symmetrised
 
-__all__ = ["AffineKernel"]
+__all__ = ["AffineKernel", "DiagonalKernel"]
 
 
 class AffineKernel(eqx.Module):
@@ -86,6 +86,33 @@ class AffineKernel(eqx.Module):
     def scaling(factor: Float[Array, ""], variance: Float[Array, ""], dim: int) -> "AffineKernel":
         """X -> N(factor x, variance I) on R^dim."""
         return AffineKernel(factor * jnp.eye(dim), jnp.zeros(dim), Isotropic(variance, dim))
+
+
+class DiagonalKernel(eqx.Module):
+    """The kernel x -> N(a x + b, C) on R^d with a product coordinate by coordinate and C diagonal: as AffineKernel(diag(a), b, C), in O(d)."""
+
+    a: Float[Array, " d"]
+    b: Float[Array, " d"]
+    C: Diagonal
+
+    def push(self, law: Law) -> Law:
+        """The law of the output when the input is a Gaussian or a mixture of covariances along the axes.
+
+        Raises:
+            TypeError: if the law is of another kind.
+        """
+        if isinstance(law, GaussianMixture) and isinstance(law.components.covariance, AxisAligned):
+            return eqx.tree_at(lambda mixture: mixture.components, law, jax.vmap(self._push)(law.components))
+        if isinstance(law, Gaussian) and isinstance(law.covariance, AxisAligned):
+            return self._push(law)
+        raise TypeError(f"`law`: got {type(law).__name__}; expected a Gaussian or a mixture with covariances along the axes. Use the AffineKernel with diag(a).")
+
+    def _push(self, law: Gaussian) -> Gaussian:
+        return Gaussian(self.a * law.mean + self.b, Diagonal(self.a**2 * law.covariance.diagonal()) + self.C)
+
+    def after(self, first: "DiagonalKernel") -> "DiagonalKernel":
+        """This kernel applied to the output of `first`."""
+        return DiagonalKernel(self.a * first.a, self.a * first.b + self.b, Diagonal(self.a**2 * first.C.variances + self.C.variances))
 
 
 @eqx.filter_jit

@@ -189,6 +189,12 @@ def weighted_components(law: Gaussian | GaussianMixture) -> tuple[Float[Array, "
     return jnp.ones(1), jax.tree.map(lambda leaf: leaf[None], law)
 
 
+def components(law: Gaussian | GaussianMixture) -> list[Gaussian]:
+    """The components, one by one."""
+    weights, stacked = weighted_components(law)
+    return [jax.tree.map(lambda leaf: leaf[k], stacked) for k in range(len(weights))]  # noqa: B023
+
+
 @eqx.filter_jit
 def _mapped(mixture: GaussianMixture, method: Callable[..., Gaussian], *arguments) -> GaussianMixture:
     """The mixture of the transformed components, with the same weights."""

@@ -23,7 +23,7 @@ from ensembletheory.laws import Law
 from ensembletheory.laws.weights import checked_weights
 from ensembletheory.neural.stacks import StackedMean, count
 from ensembletheory.precision import require_x64
-from ensembletheory.processes import GaussianPath
+from ensembletheory.processes import GaussianPath, convert
 from ensembletheory.samplers import Heun, Sampler
 
 __all__ = ["flow_log_prob", "sampled_gain", "stacked_flow_log_prob"]
@@ -58,10 +58,10 @@ def sampled_gain(key: PRNGKeyArray, target: Law, fields: Any, process: GaussianP
 @eqx.filter_jit
 def flow_log_prob(score: Field, process: GaussianPath, grid: Float[Array, " times"], x: Float[Array, "n d"]) -> Float[Array, " n"]:
     """The log-density, at the points x, of the draws that the probability flow of one score field makes from N(0, I) along the grid."""
-    return Sampler(process, process.velocity_from_score(score), Heun(), grid).log_prob(x)
+    return Sampler(process, convert(process, score, "velocity", given="score"), Heun(), grid).log_prob(x)
 
 
 @eqx.filter_jit
 def stacked_flow_log_prob(fields: Any, process: GaussianPath, grid: Float[Array, " times"], x: Float[Array, "n d"]) -> Float[Array, "K n"]:
     """`flow_log_prob` of every member of a stack of score fields."""
-    return eqx.filter_vmap(lambda score: Sampler(process, process.velocity_from_score(score), Heun(), grid).log_prob(x))(fields)
+    return eqx.filter_vmap(lambda score: Sampler(process, convert(process, score, "velocity", given="score"), Heun(), grid).log_prob(x))(fields)

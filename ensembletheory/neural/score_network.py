@@ -50,6 +50,11 @@ class ScoreNetwork(Field):
         self.network = Perceptron(key, law.dim + 1 + 2 * len(_FREQUENCIES), law.dim, width, depth)
         self.process, self.mean, self.scale = process, law.mean, jnp.sqrt(jnp.trace(law.cov) / law.dim)
 
+    @property
+    def kind(self) -> str:
+        """A score."""
+        return "score"
+
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         """The score at time t > 0 and one point x."""
         process, mean, scale = jax.lax.stop_gradient((self.process, self.mean, self.scale))

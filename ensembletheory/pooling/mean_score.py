@@ -101,7 +101,7 @@ def _checked_start(process: GaussianPath, horizon: Numbers | None) -> Float[Arra
     time = float(np.asarray(horizon))
     if not time > 0:
         refuse("horizon", f"{time}", "a positive time, None or jnp.inf", "None takes the process's own horizon.")
-    return jnp.asarray(0.0) if np.isinf(time) else process.a(process._checked_time("horizon", time)) ** 2
+    return jnp.asarray(0.0) if np.isinf(time) else process.a(process.checked_time("horizon", time)) ** 2
 
 
 def _verified_matrix_moments(means, covs, weights, e, u_T) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:

@@ -1,12 +1,15 @@
 r"""Gaussian paths from data to noise: X_t = a_t X_0 + s_t Z, Z ~ N(0, I) independent of X_0, t from 0 (data) to the horizon (noise).
 
-Two dynamics have the marginals of the path for every law of X_0, with p_t the law of X_t:
+As a linear process: F = f I with f = a'/a, and G G^T = g^2 I with g^2 = (s^2)' - 2 f s^2. Some paths of flow matching start with a little noise, s_0 > 0.
 
-    dX = f_t X dt + g_t dW,     f = a'/a,   g^2 = (s^2)' - 2 f s^2                       (the forward SDE)
-    dx/dt = v(t, x) = a' E[X_0 | X_t = x] - 1/2 (s^2)' grad log p_t(x)                   (the probability flow)
-          = f x + (f s^2 - 1/2 (s^2)') grad log p_t(x) = f x - 1/2 g^2 grad log p_t(x).
+**Exact fields.** For data sum_k w_k N(m_k, S_k), X_t is a mixture of N(a m_k, C_k), C_k = a^2 S_k + s^2 I, with responsibilities r_k. Every field is a readout (alpha, c) of
+the hidden pair (X_0, Z): the conditional mean of alpha X_0 + (c / s) Z,
 
-The first form of v has no division by a or s and holds at both ends. Generation runs time backwards. The denoiser is E[X_0 | X_t = x]; the score is grad log p_t.
+    E[ alpha X_0 + (c / s) Z | X_t = x ] = sum_k r_k(x) { alpha m_k + (alpha a S_k + c I) C_k^{-1} (x - a m_k) }:
+
+    denoiser E[X_0 | x]: (1, 0);    noise E[Z | x]: (0, s);    velocity E[X'_t | x]: (a', (s^2)'/2);    score grad log p_t: (0, -1).
+
+Nothing is divided by a or s, so fields hold at both ends of time. Any two fields determine each other (`ensembletheory.processes.conversions`).
 """
 
 from abc import abstractmethod
@@ -14,20 +17,25 @@ from abc import abstractmethod
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from ensembletheory.errors import Numbers, is_concrete, refuse
+from ensembletheory.covariance import Isotropic, refuse_singular
+from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.fields import Field
 from ensembletheory.kernels import AffineKernel
-from ensembletheory.laws import Gaussian, GaussianMixture, Law
+from ensembletheory.laws import FiniteLaw, Gaussian, GaussianMixture, Law
+from ensembletheory.laws.mixture import components
+from ensembletheory.laws.weights import relative_terms
+from ensembletheory.processes.process import Process
 
-__all__ = ["GaussianPath"]
+__all__ = ["ExactField", "GaussianPath", "as_gaussians"]
+
+_NOISE_ONLY = ("score", "noise")  # readouts with alpha = 0
 
 
-class GaussianPath(eqx.Module):
+class GaussianPath(Process):
     """X_t = a_t X_0 + s_t Z; see `VariancePreserving` and `LinearInterpolant`."""
-
-    horizon: eqx.AbstractVar[Float[Array, ""]]
 
     @abstractmethod
     def a(self, t: Float[Array, ""]) -> Float[Array, ""]:
@@ -45,84 +53,169 @@ class GaussianPath(eqx.Module):
         """g_t^2 = (s_t^2)' - 2 f_t s_t^2."""
         return jax.grad(self.noise_variance)(t) - 2 * self.signal_rate(t) * self.noise_variance(t)
 
+    def noise_level(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """sigma_t = s_t / a_t."""
+        return jnp.sqrt(self.noise_variance(t)) / self.a(t)
+
+    def angle(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """arctan(s_t / a_t), which increases from data to noise."""
+        return jnp.arctan2(jnp.sqrt(self.noise_variance(t)), self.a(t))
+
+    def time_of_angle(self, angle: Numbers) -> Float[Array, "..."]:
+        """The times at which arctan(s / a) has the given values, by bisection to rounding.
+
+        Raises:
+            ValueError: if a value is not reached within the horizon.
+        """
+        angle = as_floats("angle", angle)
+        lowest, highest = self.angle(jnp.zeros_like(self.horizon)), self.angle(self.horizon)
+        if is_concrete(angle, highest) and (np.min(angle) < lowest or np.max(angle) > highest):
+            got = f"noise levels s/a from {float(jnp.tan(jnp.min(angle))):.6g} to {float(jnp.tan(jnp.max(angle))):.6g}"
+            refuse("angle", got, f"from {float(jnp.tan(lowest)):.6g} to {float(jnp.tan(highest)):.6g}", "Stay within the levels of the process, or lengthen its horizon.")
+        return _bisected(self, angle)
+
+    def drift(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """f_t x."""
+        return self.signal_rate(t) * x
+
+    def spread(self, t: Float[Array, ""], y: Float[Array, " d"]) -> Float[Array, " d"]:
+        """g_t^2 y."""
+        return self.diffusion(t) * y
+
+    def disturbance(self, t: Float[Array, ""], z: Float[Array, " d"]) -> Float[Array, " d"]:
+        """g_t z."""
+        return jnp.sqrt(self.diffusion(t)) * z
+
     def kernel(self, s: Numbers, t: Numbers, dim: int = 1) -> AffineKernel:
         """The law of X_t given X_s on R^dim, s <= t, under the forward SDE.
 
         Raises:
             ValueError: unless 0 <= s <= t <= horizon.
         """
-        s, t = self._checked_time("s", s), self._checked_time("t", t)
-        if is_concrete(s, t) and s > t:
-            refuse("s", f"{float(s):.6g}", f"at most t = {float(t):.6g}", "Noising runs forward; invert the kernel for the way back.")
+        s, t = self.checked_interval(s, t)
         ratio = self.a(t) / self.a(s)
         return AffineKernel.scaling(ratio, self.noise_variance(t) - ratio**2 * self.noise_variance(s), dim)
 
     def marginal(self, law: Law, t: Numbers) -> Law:
-        """The law of X_t when X_0 has `law`."""
-        return self.kernel(0.0, t, law.dim).push(law)
+        """The law of X_t when X_0 has `law`: a Gaussian of a Gaussian, else a mixture.
+
+        Raises:
+            ValueError: if t is not within [0, horizon].
+            TypeError: if `law` is none of Gaussian, GaussianMixture and FiniteLaw.
+        """
+        return _noised(self, as_gaussians(law), self.checked_time("t", t))
 
     def score(self, law: Law) -> Field:
         """The exact score field of the path that starts from `law`."""
-        return _Score(self, law)
+        return ExactField(self, law, "score")
 
     def denoiser(self, law: Law) -> Field:
         """The exact E[X_0 | X_t = x] when X_0 has `law`."""
-        return _Denoiser(self, law)
+        return ExactField(self, law, "denoiser")
+
+    def noise(self, law: Law) -> Field:
+        """The exact noise prediction E[Z | X_t = x] when X_0 has `law`."""
+        return ExactField(self, law, "noise")
 
     def velocity(self, law: Law) -> Field:
-        """The exact probability-flow velocity of the path that starts from `law`."""
-        return _Velocity(self, law)
+        """The exact probability-flow velocity E[X'_t | X_t = x] of the path that starts from `law`."""
+        return ExactField(self, law, "velocity")
 
-    def velocity_from_score(self, score: Field) -> Field:
-        """The probability-flow velocity f x - 1/2 g^2 score of any score field (not at times where a_t = 0)."""
-        return _VelocityFromScore(self, score)
+    def hessian(self, law: Law, t: Numbers, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        """The second derivatives of log p_t at one point."""
+        return self.marginal(law, t)._hessian(x)
 
-    def _checked_time(self, argument: str, t: Numbers) -> Float[Array, ""]:
-        time = jnp.asarray(t, dtype=self.horizon.dtype)
-        if is_concrete(time, self.horizon) and not 0 <= float(time) <= float(self.horizon):
-            refuse(argument, f"{float(time):.6g}", f"a time from 0 (data) to {float(self.horizon):.6g} (noise)", "Time 0 is the data in every process here.")
-        return time
+    def readout(self, kind: str, t: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """(alpha, c) of a kind of field at time t.
+
+        Raises:
+            ValueError: if the kind is not one of "score", "velocity", "denoiser" and "noise".
+        """
+        zero, one = jnp.zeros_like(t), jnp.ones_like(t)
+        if kind == "denoiser":
+            return one, zero
+        if kind == "score":
+            return zero, -one
+        if kind == "noise":
+            return zero, jnp.sqrt(self.noise_variance(t))
+        if kind == "velocity":
+            return jax.grad(self.a)(t), jax.grad(self.noise_variance)(t) / 2
+        refuse("kind", repr(kind), "'score', 'velocity', 'denoiser' or 'noise'", "These are the fields of a Gaussian path.")
 
 
-class _Score(Field):
+class ExactField(Field):
+    """The exact field of a kind, for data of a law."""
+
     process: GaussianPath
-    law: Law
+    law: Gaussian | GaussianMixture
+    readout: str = eqx.field(static=True)
+
+    def __init__(self, process: GaussianPath, law: Law, readout: str):
+        self.process, self.law, self.readout = process, as_gaussians(law), readout
+
+    @property
+    def kind(self) -> str:
+        """Which field it is."""
+        return self.readout
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
-        return self.process.marginal(self.law, t)._score(x)
+        """The field at time t and one point x."""
+        self._refuse_no_density(t)
+        a, (alpha, c) = self.process.a(t), self.process.readout(self.readout, t)
+        noised = _noised(self.process, self.law, t)
+
+        def mean(component: Gaussian, seen: Gaussian) -> Float[Array, " d"]:
+            y = seen.covariance.solve(x - seen.mean)
+            return c * y if self.readout in _NOISE_ONLY else alpha * component.mean + alpha * a * component.covariance.matvec(y) + c * y
+
+        if isinstance(self.law, Gaussian) and isinstance(noised, Gaussian):
+            return mean(self.law, noised)
+        assert isinstance(self.law, GaussianMixture)
+        assert isinstance(noised, GaussianMixture)
+        return relative_terms(noised.weights, noised._joint(x)) @ jax.vmap(mean)(self.law.components, noised.components)
+
+    def _refuse_no_density(self, t: Float[Array, ""]) -> None:
+        if is_concrete(t) and float(self.process.noise_variance(t)) == 0:
+            for k, component in enumerate(components(self.law)):
+                refuse_singular(f"law, whose covariance {k} is met without noise at time {float(t):.6g}", component.covariance)
 
 
-class _Denoiser(Field):
-    process: GaussianPath
-    law: Law
+def as_gaussians(law: Law) -> Gaussian | GaussianMixture:
+    """A law as a Gaussian or a mixture; the atoms of a finite law become components of covariance zero.
 
-    def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
-        kernel = self.process.kernel(0.0, t, x.shape[0])
-        noised = kernel.push(self.law)
-        if isinstance(self.law, GaussianMixture) and isinstance(noised, GaussianMixture):
-            return noised.responsibilities(x) @ jax.vmap(lambda component: _posterior_mean(kernel, component, x))(self.law.components)
-        if isinstance(self.law, Gaussian):
-            return _posterior_mean(kernel, self.law, x)
-        raise TypeError(f"`law`: got {type(self.law).__name__}; expected Gaussian or GaussianMixture, whose denoiser is exact. Train a network instead.")
-
-
-def _posterior_mean(kernel: AffineKernel, prior: Gaussian, x: Float[Array, " d"]) -> Float[Array, " d"]:
-    back = kernel.invert(prior)
-    return back.A @ x + back.b
+    Raises:
+        TypeError: if the law is of another kind.
+    """
+    if isinstance(law, FiniteLaw):
+        return _atoms(law)
+    if isinstance(law, Gaussian | GaussianMixture):
+        return law
+    raise TypeError(f"`law`: got {type(law).__name__}; expected Gaussian, GaussianMixture or FiniteLaw, whose fields are exact. Train a network instead.")
 
 
-class _Velocity(Field):
-    process: GaussianPath
-    law: Law
+@eqx.filter_jit
+def _bisected(process: GaussianPath, angle: Float[Array, "..."]) -> Float[Array, "..."]:
+    def halve(_, bracket):
+        low, high = bracket
+        middle = (low + high) / 2
+        below = jax.vmap(process.angle)(middle.ravel()).reshape(middle.shape) < angle
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-    def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
-        signal, noise = jax.grad(self.process.a)(t), jax.grad(self.process.noise_variance)(t)
-        return signal * self.process.denoiser(self.law)(t, x) - noise / 2 * self.process.score(self.law)(t, x)
+    return jax.lax.fori_loop(0, 2 * jnp.finfo(angle.dtype).nmant, halve, (jnp.zeros_like(angle), jnp.broadcast_to(process.horizon, angle.shape)))[1]
 
 
-class _VelocityFromScore(Field):
-    process: GaussianPath
-    score: Field
+@eqx.filter_jit
+def _atoms(law: FiniteLaw) -> GaussianMixture:
+    return GaussianMixture(law.weights, law.points, Isotropic(jnp.zeros(law.weights.shape), law.dim))
 
-    def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
-        return self.process.signal_rate(t) * x - self.process.diffusion(t) / 2 * self.score(t, x)
+
+@eqx.filter_jit
+def _noised(process: GaussianPath, law: Gaussian | GaussianMixture, t: Float[Array, ""]) -> Gaussian | GaussianMixture:
+    a, variance = process.a(t), process.noise_variance(t)
+
+    def noised(component: Gaussian) -> Gaussian:
+        return Gaussian(a * component.mean, component.covariance.scaled(a**2) + Isotropic(variance, component.dim))
+
+    if isinstance(law, Gaussian):
+        return noised(law)
+    return eqx.tree_at(lambda mixture: mixture.components, law, jax.vmap(noised)(law.components))

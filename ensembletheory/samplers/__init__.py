@@ -1,7 +1,21 @@
 """Samplers: schemes run along a grid of times, with their exact laws."""
 
+from ensembletheory.samplers.analytic_dpm import AnalyticDpm as AnalyticDpm
+from ensembletheory.samplers.ddim import Ddim as Ddim
+from ensembletheory.samplers.ddpm import Ddpm as Ddpm
+from ensembletheory.samplers.edm_heun import EdmHeun as EdmHeun
+from ensembletheory.samplers.euler import Euler as Euler
 from ensembletheory.samplers.euler_maruyama import EulerMaruyama as EulerMaruyama
+from ensembletheory.samplers.exponential import ExponentialIntegrator as ExponentialIntegrator
+from ensembletheory.samplers.grids import angle_grid as angle_grid
+from ensembletheory.samplers.grids import edm_grid as edm_grid
+from ensembletheory.samplers.grids import padded as padded
+from ensembletheory.samplers.grids import quadratic_grid as quadratic_grid
+from ensembletheory.samplers.grids import uniform_grid as uniform_grid
 from ensembletheory.samplers.heun import Heun as Heun
+from ensembletheory.samplers.langevin import AdaptiveLangevinCorrector as AdaptiveLangevinCorrector
+from ensembletheory.samplers.langevin import LangevinCorrector as LangevinCorrector
+from ensembletheory.samplers.midpoint import Midpoint as Midpoint
+from ensembletheory.samplers.rk4 import Rk4 as Rk4
 from ensembletheory.samplers.sampler import Sampler as Sampler
-from ensembletheory.samplers.sampler import uniform_grid as uniform_grid
 from ensembletheory.samplers.scheme import Scheme as Scheme

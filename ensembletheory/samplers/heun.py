@@ -8,18 +8,23 @@ from typing import ClassVar
 from jaxtyping import Array, Float
 
 from ensembletheory.fields import Field
-from ensembletheory.processes import GaussianPath
+from ensembletheory.processes import Process
 from ensembletheory.samplers.scheme import Scheme
 
 __all__ = ["Heun"]
 
 
 class Heun(Scheme):
-    """Heun's method for the probability flow; takes a velocity field; order 2; ignores the noise draw."""
+    """Heun's method for the probability flow; takes a velocity; order 2."""
 
-    deterministic: ClassVar[bool] = True
+    takes: ClassVar[str] = "velocity"
 
-    def step(self, process: GaussianPath, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
+    @property
+    def draws(self) -> int:
+        """None."""
+        return 0
+
+    def step(self, process: Process, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
         """The point at time s that follows x at time t, in either direction of time."""
         slope = field(t, x)
         return x + (s - t) / 2 * (slope + field(s, x + (s - t) * slope))

@@ -1,76 +1,108 @@
 r"""Samplers: a scheme run along a grid of times, from noise to data.
 
-`sample` runs the scheme's step on draws; `law` is the exact law of those draws when the step is affine, x -> A x + b + B z: each step is then the kernel
-(A, b, B B^T), read off the same step by linearisation, and the kernels are composed. Affinity is verified at another point, never assumed. `log_prob` is the exact
-log-density of the draws of a deterministic scheme: each step is inverted by Newton's method and contributes log |det| of its Jacobian.
+`sample` runs the scheme's step on draws; `law` is the exact law of those draws when the step is affine, x -> A x + b + sum_j B_j z_j: each step is then a Gaussian kernel,
+read off the same step by linearisation, and the kernels are composed (`ensembletheory.samplers.linearisation`). Affinity is verified at another point, never assumed.
+`log_prob` is the exact log-density of the draws of a deterministic scheme: each step is inverted by Newton's method and contributes log |det| of its Jacobian.
 """
+
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ensembletheory.covariance import Dense
+from ensembletheory.covariance import AxisAligned
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.fields import Field
-from ensembletheory.kernels import AffineKernel
-from ensembletheory.laws import Law, standard_normal
+from ensembletheory.kernels import AffineKernel, DiagonalKernel
+from ensembletheory.laws import Gaussian, GaussianMixture, Law, standard_normal
 from ensembletheory.laws.law import checked_point
-from ensembletheory.linalg import symmetrised
-from ensembletheory.processes import GaussianPath
+from ensembletheory.processes import Process
+from ensembletheory.samplers.linearisation import K, Run, coordinatewise, dense
 from ensembletheory.samplers.scheme import Scheme
 
-__all__ = ["Sampler", "uniform_grid"]
+__all__ = ["Sampler"]
 
 _NEWTON_STEPS = 3
+_AFFINE = 1e-9  # the largest relative defect of a step that counts as rounding
 
 
 class Sampler(eqx.Module):
-    """`scheme` run along `grid` with `field` (a score for stochastic schemes, a velocity for deterministic ones).
+    """`scheme` run along `grid` with `field`.
 
     Args:
         process: the path from data to noise.
-        field: (t, x) -> vector.
+        field: (t, x) -> vector, of the kind that the scheme takes.
         scheme: the step.
-        grid: (n + 1,) times in the order visited, decreasing from noise to data.
+        grid: (n + 1,) times in the order visited, from noise to data; steps of length zero change nothing.
 
     Raises:
-        ValueError: if the grid is not strictly decreasing inside [0, horizon].
+        ValueError: if the grid is not decreasing inside [0, horizon], the field says that it is of another kind than the scheme takes, or the scheme refuses the process.
     """
 
-    process: GaussianPath
+    process: Process
     field: Field
     scheme: Scheme
     grid: Float[Array, " n"]
 
-    def __init__(self, process: GaussianPath, field: Field, scheme: Scheme, grid: Numbers):
+    def __init__(self, process: Process, field: Field, scheme: Scheme, grid: Numbers):
         self.process, self.field, self.scheme, self.grid = process, field, scheme, as_floats("grid", grid)
 
     def __check_init__(self):
+        if self.field.kind not in (None, self.scheme.takes):
+            remedy = f"Convert it: processes.convert(process, field, {self.scheme.takes!r})."
+            refuse("field", f"a {self.field.kind}", f"a {self.scheme.takes}, which {type(self.scheme).__name__} takes", remedy)
         if self.grid.ndim != 1 or self.grid.size < 2:
             refuse("grid", f"shape {self.grid.shape}", "at least two times in a row", "See ensembletheory.samplers.uniform_grid.")
         if is_concrete(self.grid, self.process.horizon):
             times, horizon = np.asarray(self.grid), float(self.process.horizon)
-            if np.any(np.diff(times) >= 0) or times[0] > horizon or times[-1] < 0:
-                expected = f"strictly decreasing times within [0, {horizon:.6g}]"
+            if np.any(np.diff(times) > 0) or times[0] > horizon or times[-1] < 0:
+                expected = f"decreasing times within [0, {horizon:.6g}]"
                 refuse("grid", f"times from {times[0]:.6g} to {times[-1]:.6g}", expected, "Sampling runs from noise (the horizon) to data (0).")
+            self.scheme.check(self.process, self.grid)
 
     def sample(self, key: PRNGKeyArray, n: int, start: Law) -> Float[Array, "n d"]:
-        """`n` independent draws, begun from `start` at the first time of the grid."""
-        return _sample(self, key, n, start)
+        """`n` independent draws, begun from `start` at the first time of the grid.
+
+        Raises:
+            ValueError: if the field's vectors are not of the dimension of `start`.
+            FloatingPointError: naming the step, if a draw leaves the finite numbers.
+        """
+        self._require_dim(start.dim)
+        draws, diverged = _sample(self, key, n, start)
+        self._require_finite(diverged)
+        return draws
 
     def law(self, start: Law) -> Law:
         """The exact law of the draws of `sample`, when the step is affine.
 
         Raises:
-            ValueError: naming scheme and field, if the step is not affine.
+            ValueError: naming scheme and field, if the step is not affine, or the field's vectors are not of the dimension of `start`.
+            FloatingPointError: naming the step, if one is not finite.
         """
-        kernel, defect = _composed(self, start.dim)
-        if is_concrete(defect) and defect > 1e-9:
-            names = f"{type(self.scheme).__name__} with {type(self.field).__name__}"
-            refuse("field", f"a step of {names} that is off its linearisation by {float(defect):.3g}", "an affine step", "Sample it, or use a Gaussian's field.")
-        return kernel.push(start)
+        if _along_axes(start) and is_concrete(self.grid):
+            run = self._run(_coordinatewise, start.dim)
+            if is_concrete(run.defect) and run.defect <= _AFFINE:
+                return run.kernel.push(start)
+        return self.kernel(start.dim).push(start)
+
+    def kernel(self, dim: int) -> AffineKernel:
+        """The law of the last point given the first, on R^dim, when the step is affine.
+
+        Raises:
+            ValueError, FloatingPointError: as `law`.
+        """
+        return self._verified(self._run(_dense, dim))
+
+    def coordinatewise_kernel(self, dim: int) -> DiagonalKernel:
+        """`kernel`, in O(dim), when every coordinate of a step is affine in the same coordinate of its input.
+
+        Raises:
+            ValueError, FloatingPointError: as `law`.
+        """
+        return self._verified(self._run(_coordinatewise, dim))
 
     def log_prob(self, x: Numbers) -> Float[Array, "..."]:
         """The log-density in nats, at x (..., d), of the draws of `sample` begun from N(0, I).
@@ -78,71 +110,92 @@ class Sampler(eqx.Module):
         Raises:
             ValueError: if the scheme is stochastic.
         """
-        if not self.scheme.deterministic:
+        if self.scheme.draws:
             refuse("scheme", type(self.scheme).__name__, "a deterministic scheme", "Use Heun with a velocity; a stochastic step has no inverse.")
         point = as_floats("x", x)
         return _log_prob(self, checked_point("x", point, point.shape[-1] if point.ndim else 1))
 
+    def _move(self, t: Float[Array, ""], s: Float[Array, ""]):
+        return lambda x, z: self.scheme.step(self.process, self.field, t, s, x, z)
 
-def uniform_grid(process: GaussianPath, steps: int, end: float = 0.0) -> Float[Array, " n"]:
-    """Steps + 1 equally spaced times from the horizon down to `end`."""
-    return jnp.linspace(process.horizon, end, steps + 1)
+    def _run(self, linearised: Callable[..., Run[K]], dim: int) -> Run[K]:
+        self._require_dim(dim)
+        run = linearised(self, dim)
+        self._require_finite(run.diverged)
+        return run
+
+    def _verified(self, run: Run[K]) -> K:
+        if is_concrete(run.defect) and not run.defect <= _AFFINE:
+            names = f"{type(self.scheme).__name__} with {type(self.field).__name__}"
+            refuse("field", f"a step of {names} that is off its linearisation by {float(run.defect):.3g}", "an affine step", "Sample it, or use a Gaussian's field.")
+        return run.kernel
+
+    def _require_dim(self, dim: int) -> None:
+        try:
+            got = f"vectors of shape {eqx.filter_eval_shape(self.field, self.grid[0], jnp.zeros(dim)).shape}"
+        except TypeError as error:
+            got = f"{type(self.field).__name__}, which fails ({error})"
+        if got != f"vectors of shape ({dim},)":
+            refuse("field", f"{got}, at points of shape ({dim},)", f"vectors of shape ({dim},)", "A field maps (t, x) to a vector as long as x.")
+
+    def _require_finite(self, diverged: Int[Array, ""]) -> None:
+        if is_concrete(diverged) and diverged >= 0:
+            t, s = float(self.grid[diverged]), float(self.grid[diverged + 1])
+            where = f"step {int(diverged)} of {self.grid.size - 1}, from time {t:.6g} to {s:.6g}"
+            remedy = "Use shorter steps; where the law at time 0 has no density, end the grid later or use a scheme that never looks at its last time."
+            raise FloatingPointError(f"{type(self.scheme).__name__} left the finite numbers at {where}. {remedy}")
 
 
-def _steps(grid: Float[Array, " n"]) -> tuple[Array, Array]:
-    return grid[:-1], grid[1:]
+def _along_axes(law: Law) -> bool:
+    if isinstance(law, GaussianMixture):
+        return isinstance(law.components.covariance, AxisAligned)
+    return isinstance(law, Gaussian) and isinstance(law.covariance, AxisAligned)
 
 
 @eqx.filter_jit
-def _sample(sampler: Sampler, key: PRNGKeyArray, n: int, start: Law) -> Float[Array, "n d"]:
+def _sample(sampler: Sampler, key: PRNGKeyArray, n: int, start: Law) -> tuple[Float[Array, "n d"], Int[Array, ""]]:
     key_start, key_noise = jax.random.split(key)
+    draws = sampler.scheme.draws
 
-    def step(x, inputs):
-        t, s, i = inputs
-        z = jax.random.normal(jax.random.fold_in(key_noise, i), x.shape, x.dtype)
-        return jax.vmap(lambda point, noise: sampler.scheme.step(sampler.process, sampler.field, t, s, point, noise))(x, z), None
+    def step(carry, inputs):
+        (x, diverged), (t, s, i) = carry, inputs
+        z = jax.random.normal(jax.random.fold_in(key_noise, i), (n, draws, x.shape[1]), x.dtype)
+        moved = jax.vmap(sampler._move(t, s))(x, z)
+        return (moved, jnp.where((diverged < 0) & ~jnp.all(jnp.isfinite(moved)), i, diverged)), None
 
     index = jnp.arange(sampler.grid.size - 1)
-    return jax.lax.scan(step, start.sample(key_start, n), (*_steps(sampler.grid), index))[0]
+    return jax.lax.scan(step, (start.sample(key_start, n), jnp.asarray(-1)), (sampler.grid[:-1], sampler.grid[1:], index))[0]
 
 
 @eqx.filter_jit
-def _composed(sampler: Sampler, dim: int) -> tuple[AffineKernel, Float[Array, ""]]:
-    """The kernel of the whole run, and the largest relative distance of a step from its linearisation."""
-    zero, elsewhere = jnp.zeros(dim), jax.random.normal(jax.random.key(0), (2, dim))
+def _dense(sampler: Sampler, dim: int) -> Run[AffineKernel]:
+    return dense(sampler._move, sampler.grid, dim, sampler.scheme.draws)
 
-    def step(carry, times):
-        (kernel, defect), (t, s) = carry, times
 
-        def move(x, z):
-            return sampler.scheme.step(sampler.process, sampler.field, t, s, x, z)
-
-        (A, B), b = jax.jacfwd(move, argnums=(0, 1))(zero, zero), move(zero, zero)
-        actual = move(elsewhere[0], elsewhere[1])
-        off = jnp.max(jnp.abs(actual - (A @ elsewhere[0] + B @ elsewhere[1] + b))) / (1 + jnp.max(jnp.abs(actual)))
-        return (AffineKernel(A, b, Dense(symmetrised(B @ B.T))).after(kernel), jnp.maximum(defect, off)), None
-
-    identity = AffineKernel(jnp.eye(dim), zero, Dense(jnp.zeros((dim, dim))))
-    return jax.lax.scan(step, (identity, jnp.asarray(0.0)), _steps(sampler.grid))[0]
+@eqx.filter_jit
+def _coordinatewise(sampler: Sampler, dim: int) -> Run[DiagonalKernel]:
+    return coordinatewise(sampler._move, sampler.grid, dim, sampler.scheme.draws)
 
 
 @eqx.filter_jit
 def _log_prob(sampler: Sampler, x: Float[Array, "... d"]) -> Float[Array, "..."]:
+    no_draws = jnp.zeros((0, x.shape[-1]), x.dtype)
+
     def back(point, times):
         t, s = times
 
         def move(y):
-            return sampler.scheme.step(sampler.process, sampler.field, t, s, y, jnp.zeros_like(y))
+            return sampler._move(t, s)(y, no_draws)
 
         def newton(y, _):
             return y - jnp.linalg.solve(jax.jacfwd(move)(y), move(y) - point), None
 
-        first = sampler.scheme.step(sampler.process, sampler.field, s, t, point, jnp.zeros_like(point))
+        first = sampler._move(s, t)(point, no_draws)
         y = jax.lax.scan(newton, first, None, length=_NEWTON_STEPS)[0]
         return y, -jnp.linalg.slogdet(jax.jacfwd(move)(y))[1]
 
     def at(point):
-        noise, changes = jax.lax.scan(back, point, _steps(sampler.grid), reverse=True)
+        noise, changes = jax.lax.scan(back, point, (sampler.grid[:-1], sampler.grid[1:]), reverse=True)
         return standard_normal(point.shape[0])._log_prob(noise) + jnp.sum(changes)
 
     return jnp.vectorize(at, signature="(d)->()")(x)

@@ -7,6 +7,7 @@ from ensembletheory.divergences import kl
 from ensembletheory.fields import MeanField
 from ensembletheory.laws import Gaussian, GaussianMixture, standard_normal
 from ensembletheory.neural import sampled_gain, stack, stacked_flow_log_prob
+from ensembletheory.processes import convert
 from ensembletheory.samplers import Heun, Sampler
 
 Z = 5.0  # two-sided error level 6e-7 an assertion
@@ -19,7 +20,7 @@ def test_with_exact_gaussian_scores_the_measured_divergences_are_those_of_the_ex
     """The exact laws come from the composed affine steps, the measured densities from Newton and Jacobians. Theory (T = infinity, exact time): 1/8, and 0 for the mean."""
     laws, target, weights = [Gaussian([0.0], variance) for variance in (0.5, 2.0, 2.0)], Gaussian([0.0], 1.0), [0.5, 0.25, 0.25]
     fields = [process.score(law) for law in laws]
-    run = [Sampler(process, process.velocity_from_score(field), Heun(), GRID).law(standard_normal(1)) for field in (*fields, MeanField(fields, weights))]
+    run = [Sampler(process, convert(process, field, "velocity", given="score"), Heun(), GRID).law(standard_normal(1)) for field in (*fields, MeanField(fields, weights))]
     scores = [process.score(twice(law)) for law in laws]
     x = target.sample(KEY, DRAWS)
     np.testing.assert_allclose(stacked_flow_log_prob(stack(scores), process, GRID, x), [law.log_prob(x) for law in run[:3]], atol=1e-10)

@@ -48,7 +48,7 @@ def test_velocity_denoiser_and_score_convert_into_one_another(process, law):
     t = jnp.asarray(0.4)
     score, denoised = process.score(law)(t, X), process.denoiser(law)(t, X)
     np.testing.assert_allclose(process.a(t) * denoised, X + process.noise_variance(t) * score, rtol=1e-10)  # Tweedie
-    np.testing.assert_allclose(process.velocity(law)(t, X), process.velocity_from_score(process.score(law))(t, X), rtol=1e-9)
+    np.testing.assert_allclose(process.velocity(law)(t, X), et.processes.convert(process, process.score(law), "velocity")(t, X), rtol=1e-9)
 
 
 def test_both_ends_of_time(law):

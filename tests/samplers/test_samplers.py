@@ -88,7 +88,7 @@ def test_steps_that_are_not_affine_are_refused_by_name():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Sampler(VP, VP.score(MIXTURE), EulerMaruyama(), [0.0, 1.0]), "`grid`.*strictly decreasing"),
+        (lambda: Sampler(VP, VP.score(MIXTURE), EulerMaruyama(), [0.0, 1.0]), "`grid`.*decreasing times"),
         (lambda: Sampler(VP, VP.score(MIXTURE), EulerMaruyama(), [2.0, 0.0]), "`grid`.*from 2"),
         (lambda: Sampler(VP, VP.score(MIXTURE), EulerMaruyama(), [1.0]), "`grid`.*at least two"),
         (lambda: SAMPLERS["euler-maruyama"].log_prob([0.0, 0.0]), "`scheme`.*EulerMaruyama.*deterministic"),

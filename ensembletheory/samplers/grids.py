@@ -1,0 +1,52 @@
+r"""Grids of times, decreasing from the horizon to the data, for samplers.
+
+Uniform in time; quadratic, denser towards the data; EDM, with noise levels sigma = s/a that are powers (Karras et al. 2022, equation 5); angle, uniform in phi = arctan(s/a).
+`padded` lengthens a grid by steps of length zero, so that grids of several lengths share one compiled program.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.processes import GaussianPath, Process
+
+__all__ = ["angle_grid", "edm_grid", "padded", "quadratic_grid", "uniform_grid"]
+
+
+def uniform_grid(process: Process, steps: int, end: float = 0.0) -> Float[Array, " n"]:
+    """Steps + 1 equally spaced times from the horizon down to `end`."""
+    return jnp.linspace(process.horizon, end, steps + 1)
+
+
+def quadratic_grid(process: Process, steps: int, end: float = 0.0) -> Float[Array, " n"]:
+    """Steps + 1 times end + (horizon - end) r^2, r equally spaced from 1 down to 0."""
+    return end + (process.horizon - end) * jnp.linspace(1.0, 0.0, steps + 1) ** 2
+
+
+def edm_grid(process: GaussianPath, levels: int, smallest: float = 0.002, largest: float = 80.0, rho: float = 7.0) -> Float[Array, " n"]:
+    """Times whose noise levels s/a are the `levels` values (largest^(1/rho) + i/(levels - 1) (smallest^(1/rho) - largest^(1/rho)))^rho, then time 0.
+
+    Raises:
+        ValueError: if a level is not reached within the horizon.
+    """
+    roots = jnp.linspace(largest ** (1 / rho), smallest ** (1 / rho), levels)
+    return jnp.append(process.time_of_angle(jnp.arctan(roots**rho)), 0.0)
+
+
+def angle_grid(process: GaussianPath, steps: int, end: float = 0.0) -> Float[Array, " n"]:
+    """Steps + 1 times from the horizon down to `end` with equally spaced angles arctan(s/a)."""
+    first, last = process.angle(process.horizon), process.angle(jnp.asarray(end))
+    inner = process.time_of_angle(jnp.linspace(first, last, steps + 1)[1:-1])
+    return jnp.concatenate([process.horizon[None], inner, jnp.asarray([end])])
+
+
+def padded(grid: Numbers, nodes: int) -> Float[Array, " n"]:
+    """The grid, begun by as many steps of length zero as make it `nodes` long; the laws and draws of samplers stay what they are.
+
+    Raises:
+        ValueError: if the grid is longer.
+    """
+    times = as_floats("grid", grid)
+    if len(times) > nodes:
+        refuse("nodes", str(nodes), f"at least {len(times)}, the length of the grid", "Pad to the longest grid.")
+    return jnp.concatenate([jnp.broadcast_to(times[:1], (nodes - len(times),)), times])
