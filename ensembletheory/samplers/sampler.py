@@ -1,11 +1,13 @@
 r"""Samplers: a scheme run along a grid of times, from noise to data.
 
-`sample` runs the scheme's step on draws; `law` is the exact law of those draws when the step is affine, x -> A x + b + sum_j B_j z_j: each step is then a Gaussian kernel,
-read off the same step by linearisation, and the kernels are composed (`ensembletheory.samplers.linearisation`). Affinity is verified at another point, never assumed.
-`log_prob` is the exact log-density of the draws of a deterministic scheme: each step is inverted by Newton's method and contributes log |det| of its Jacobian.
+`sample` runs the scheme's step on draws, and `paths` keeps what lies between; `law` is the exact law of those draws when the step is affine,
+x -> A x + b + sum_j B_j z_j: each step is then a Gaussian kernel, read off the same step by linearisation, and the kernels are composed
+(`ensembletheory.samplers.linearisation`). Affinity is verified at another point, never assumed. `log_prob` is the exact log-density of the draws of a deterministic scheme:
+each step is inverted by Newton's method and contributes log |det| of its Jacobian.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import equinox as eqx
 import jax
@@ -74,6 +76,17 @@ class Sampler(eqx.Module):
         draws, diverged = _sample(self, key, n, start)
         self._require_finite(diverged)
         return draws
+
+    def paths(self, key: PRNGKeyArray, n: int, start: Law) -> Float[Array, "n times d"]:
+        """The points of `n` independent paths at every time of the grid, begun from `start`; the last are the draws of `sample` with the same key.
+
+        Raises:
+            ValueError, FloatingPointError: as `sample`.
+        """
+        self._require_dim(start.dim)
+        points, diverged = _paths(self, key, n, start)
+        self._require_finite(diverged)
+        return points
 
     def law(self, start: Law) -> Law:
         """The exact law of the draws of `sample`, when the step is affine.
@@ -154,17 +167,28 @@ def _along_axes(law: Law) -> bool:
 
 @eqx.filter_jit
 def _sample(sampler: Sampler, key: PRNGKeyArray, n: int, start: Law) -> tuple[Float[Array, "n d"], Int[Array, ""]]:
+    return _followed(sampler, key, n, start, keep=False)[1]
+
+
+@eqx.filter_jit
+def _paths(sampler: Sampler, key: PRNGKeyArray, n: int, start: Law) -> tuple[Float[Array, "n times d"], Int[Array, ""]]:
+    first, (_, diverged), later = _followed(sampler, key, n, start, keep=True)
+    return jnp.swapaxes(jnp.concatenate([first[None], cast(Array, later)]), 0, 1), diverged
+
+
+def _followed(sampler: Sampler, key: PRNGKeyArray, n: int, start: Law, keep: bool):
+    """The first points, the last with the step that left the finite numbers (-1: none), and all but the first if they are to be kept."""
     key_start, key_noise = jax.random.split(key)
-    draws = sampler.scheme.draws
+    first, draws = start.sample(key_start, n), sampler.scheme.draws
 
     def step(carry, inputs):
         (x, diverged), (t, s, i) = carry, inputs
         z = jax.random.normal(jax.random.fold_in(key_noise, i), (n, draws, x.shape[1]), x.dtype)
         moved = jax.vmap(sampler._move(t, s))(x, z)
-        return (moved, jnp.where((diverged < 0) & ~jnp.all(jnp.isfinite(moved)), i, diverged)), None
+        return (moved, jnp.where((diverged < 0) & ~jnp.all(jnp.isfinite(moved)), i, diverged)), moved if keep else None
 
-    index = jnp.arange(sampler.grid.size - 1)
-    return jax.lax.scan(step, (start.sample(key_start, n), jnp.asarray(-1)), (sampler.grid[:-1], sampler.grid[1:], index))[0]
+    steps = (sampler.grid[:-1], sampler.grid[1:], jnp.arange(sampler.grid.size - 1))
+    return first, *jax.lax.scan(step, (first, jnp.asarray(-1)), steps)
 
 
 @eqx.filter_jit
