@@ -70,15 +70,12 @@ def _fixed_panels(integrand: Integrand, breaks: tuple[Float[Array, " _"], ...]):
     (fine_nodes, fine_weights), (coarse_nodes, coarse_weights) = gauss_legendre(16, d), gauss_legendre(8, d)
     nodes = jnp.asarray(np.concatenate([fine_nodes, coarse_nodes]), lower.dtype)
 
-    def panel(a, b):
-        points = a[None, :] + (b - a)[None, :] * nodes
-        values, scales = jax.vmap(lambda x: _with_node_error(integrand, x))(points)
-        volume, n = jnp.prod(b - a), fine_weights.size
-        fine, coarse = volume * fine_weights @ values[:n], volume * coarse_weights @ values[n:]
-        return fine, jnp.abs(fine - coarse), volume * fine_weights @ scales[:n]
-
-    values, errors, scales = jax.vmap(panel)(lower, upper)
-    return values, errors, 4 * jnp.finfo(values.dtype).eps * jnp.sum(scales)
+    points = lower[:, None, :] + (upper - lower)[:, None, :] * nodes[None, :, :]
+    values, scales = jax.vmap(lambda x: _with_node_error(integrand, x))(points.reshape(-1, d))
+    values, scales = values.reshape(-1, len(nodes)), scales.reshape(-1, len(nodes))
+    volumes, n = jnp.prod(upper - lower, axis=1), fine_weights.size
+    fine, coarse = volumes * (values[:, :n] @ fine_weights), volumes * (values[:, n:] @ coarse_weights)
+    return fine, jnp.abs(fine - coarse), 4 * jnp.finfo(values.dtype).eps * (volumes @ (scales[:, :n] @ fine_weights))
 
 
 def _with_node_error(integrand: Integrand, x: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
