@@ -1,7 +1,20 @@
 """Processes from data (time 0) to noise (the horizon), which hand out the exact score and velocity fields of a law."""
 
+from ensembletheory.processes.continuous import reverse_kernel as reverse_kernel
 from ensembletheory.processes.conversions import convert as convert
+from ensembletheory.processes.diffusion import EdmPath as EdmPath
+from ensembletheory.processes.diffusion import OrnsteinUhlenbeck as OrnsteinUhlenbeck
+from ensembletheory.processes.diffusion import SubVariancePreserving as SubVariancePreserving
+from ensembletheory.processes.diffusion import VarianceExploding as VarianceExploding
 from ensembletheory.processes.diffusion import VariancePreserving as VariancePreserving
+from ensembletheory.processes.interpolants import Interpolant as Interpolant
 from ensembletheory.processes.interpolants import LinearInterpolant as LinearInterpolant
+from ensembletheory.processes.interpolants import OptimalTransportPath as OptimalTransportPath
+from ensembletheory.processes.interpolants import TrigonometricInterpolant as TrigonometricInterpolant
+from ensembletheory.processes.interpolants import VarianceExplodingPath as VarianceExplodingPath
+from ensembletheory.processes.interpolants import VariancePreservingPath as VariancePreservingPath
 from ensembletheory.processes.path import GaussianPath as GaussianPath
 from ensembletheory.processes.process import Process as Process
+from ensembletheory.processes.schedules import CosineVariancePreserving as CosineVariancePreserving
+from ensembletheory.processes.schedules import DiscreteVariancePreserving as DiscreteVariancePreserving
+from ensembletheory.processes.schedules import EdmVariancePreserving as EdmVariancePreserving
