@@ -57,7 +57,7 @@ LOOKS = {
     "euler_maruyama": Look("#EE3377", "<", (0, (1, 1, 3, 1)), "Euler-Maruyama"),
     "exponential_integrator": Look("#8A63D2", "p", (0, (5, 2)), "exponential integrator"),
     "ddpm": Look("#A6611A", ">", (0, (2, 1, 1, 1)), "DDPM"),
-    "forward_sde": Look("#5E8C31", "4", (0, (12, 1)), "forward SDE"),
+    "forward_sde": Look("#8DB600", "+", (0, (12, 1)), "forward SDE"),
     "reverse_sde": Look("#F08A00", "x", (0, (3, 2)), "reverse SDE"),
     "probability_flow": Look("#0000C8", "h", (0, (14, 1)), "probability flow"),
     "diffusion_path": Look("#8E5EA2", "^", (0, (6, 1, 1, 1)), "diffusion path"),
