@@ -12,6 +12,7 @@ Low rank plus diagonal, S = F F^T + D with F (d, k): L = [D^{1/2}, F]. With A = 
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import NoReturn
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from jaxtyping import Array, Float
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.linalg import cholesky, logdet, solve_lower, solve_lower_transposed, solve_spd, sqrtm, substitute, symmetrised
 
-__all__ = ["AxisAligned", "Covariance", "Dense", "Diagonal", "Isotropic", "LowRankPlusDiagonal", "as_covariance", "refuse_singular"]
+__all__ = ["AxisAligned", "Covariance", "Dense", "Diagonal", "Isotropic", "LowRankPlusDiagonal", "SemiDefinite", "as_covariance", "refuse_singular", "semidefinite"]
 
 
 def _floats(value: Numbers) -> Array:
@@ -424,6 +425,91 @@ class Dense(Covariance):
         return Dense(self.matrix + other.as_matrix())
 
 
+class SemiDefinite(Covariance):
+    """A singular matrix, stored by its structure: it has a factor but no inverse. Adding a positive definite covariance gives one of the structure below."""
+
+    inner: Covariance
+
+    @property
+    def dim(self) -> int:
+        """The number of rows."""
+        return self.inner.dim
+
+    @property
+    def width(self) -> int:
+        """The number of columns of L."""
+        return self.inner.width
+
+    def as_matrix(self) -> Float[Array, "d d"]:
+        """The full matrix."""
+        return self.inner.as_matrix()
+
+    def diagonal(self) -> Float[Array, " d"]:
+        """The variances of the coordinates."""
+        return self.inner.diagonal()
+
+    def logdet(self) -> Float[Array, ""]:
+        """Refused."""
+        self._no_inverse()
+
+    def factor(self) -> Float[Array, "d width"]:
+        """The symmetric root of a full matrix, else the factor of the structure."""
+        return sqrtm(self.inner.as_matrix()) if isinstance(self.inner, Dense) else self.inner.factor()
+
+    def whiten(self, x: Float[Array, " d"]) -> Float[Array, " width"]:
+        """Refused."""
+        self._no_inverse()
+
+    def unwhiten(self, z: Float[Array, " width"]) -> Float[Array, " d"]:
+        """L z."""
+        return self.factor() @ z if isinstance(self.inner, Dense) else self.inner.unwhiten(z)
+
+    def matvec(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """S x."""
+        return self.inner.matvec(x)
+
+    def solve(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """Refused."""
+        self._no_inverse()
+
+    def inverse(self) -> Covariance:
+        """Refused."""
+        self._no_inverse()
+
+    def root(self) -> Covariance:
+        """The symmetric root of S."""
+        return SemiDefinite(self.inner.root())
+
+    def scaled(self, factor: Float[Array, ""]) -> "SemiDefinite":
+        """`factor` times S."""
+        return SemiDefinite(self.inner.scaled(factor))
+
+    def marginal(self, dims: Sequence[int]) -> Covariance:
+        """The rows and columns `dims`."""
+        return semidefinite(self.inner.marginal(dims))
+
+    def regressed(self, rest: Sequence[int], given: Sequence[int], x: Float[Array, " b"]) -> tuple[Float[Array, " a"], Covariance]:
+        """Refused."""
+        self._no_inverse()
+
+    def __add__(self, other: Covariance) -> Covariance:
+        return SemiDefinite(self.inner + other.inner) if isinstance(other, SemiDefinite) else self.inner + other
+
+    def _no_inverse(self) -> NoReturn:
+        _refuse_semidefinite("cov")
+
+
+def _refuse_semidefinite(argument: str) -> NoReturn:
+    refuse(argument, "a singular covariance", "a positive definite one, which has an inverse and a density", "Add noise first: process.marginal(law, t) at t > 0.")
+
+
+def semidefinite(covariance: Covariance) -> Covariance:
+    """The covariance itself if its values can be looked at and are positive definite beyond rounding, else as `SemiDefinite`."""
+    smallest = _smallest(covariance)
+    rounding = 0.0 if smallest is None or not isinstance(covariance, Dense) else covariance.dim * jnp.finfo(covariance.matrix.dtype).eps * float(covariance.trace())
+    return covariance if smallest is not None and smallest > rounding else SemiDefinite(covariance)
+
+
 def as_covariance(argument: str, value: Covariance | Numbers, dim: int) -> Covariance:
     """A Covariance from a Covariance, a (dim, dim) array, a (dim,) diagonal or a scalar, which is `Isotropic`.
 
@@ -450,6 +536,8 @@ def refuse_singular(argument: str, covariance: Covariance) -> None:
     Raises:
         ValueError: naming the smallest eigenvalue.
     """
+    if isinstance(covariance, SemiDefinite):
+        _refuse_semidefinite(argument)
     smallest = _smallest(covariance)
     if smallest is not None and (smallest <= 0 or np.isnan(covariance.logdet())):
         what = "noise variance" if isinstance(covariance, LowRankPlusDiagonal) else "eigenvalue"

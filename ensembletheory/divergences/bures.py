@@ -10,16 +10,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembletheory.covariance import AxisAligned, Covariance
+from ensembletheory.covariance import AxisAligned, Covariance, SemiDefinite
 from ensembletheory.linalg import cholesky, nearest_orthogonal, solve_spd, sqrtm, symmetrised
 
 __all__ = ["bures_squared", "covariance_bures_squared", "optimal_map", "semidefinite_bures_squared"]
 
 
 def covariance_bures_squared(S: Covariance, R: Covariance) -> Float[Array, ""]:
-    """B^2 of two positive definite covariances, by coordinates where both are diagonal."""
-    if isinstance(S, AxisAligned) and isinstance(R, AxisAligned):
-        return jnp.sum((S.variances - R.variances) ** 2 / (jnp.sqrt(S.variances) + jnp.sqrt(R.variances)) ** 2)
+    """B^2 of two covariances, by coordinates where both are diagonal; without derivative where one is a full matrix that is singular."""
+    first, second = (one.inner if isinstance(one, SemiDefinite) else one for one in (S, R))
+    if isinstance(first, AxisAligned) and isinstance(second, AxisAligned):
+        roots = jnp.sqrt(first.variances) + jnp.sqrt(second.variances)
+        return jnp.sum((first.variances - second.variances) ** 2 / jnp.where(roots > 0, roots, 1.0) ** 2)
+    if first is not S or second is not R:
+        return semidefinite_bures_squared(first.as_matrix(), second.as_matrix())
     return bures_squared(S.as_matrix(), R.as_matrix())
 
 

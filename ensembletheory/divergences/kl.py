@@ -5,8 +5,8 @@ For Gaussians with Cholesky factors L_p, L_q, the matrix A = L_q^{-1} L_p is low
     KL = 1/2 [ sum_i (A_ii^2 - 1 - log A_ii^2) + sum_{i > j} A_ij^2 + |z|^2 ],
 
 a sum of non-negative terms, so that nothing cancels between near-equal Gaussians; low rank plus diagonal: `divergences.low_rank`. Between laws of finite support it is
-the sum over atoms of p log(p / q) - p + q >= 0; between such a law and a density, which are mutually singular, it is infinite. Other pairs: quadrature for d <= 2, else
-Monte Carlo.
+the sum over atoms of p log(p / q) - p + q >= 0; between such a law, or a Gaussian of singular covariance, and a density, which are mutually singular, it is infinite. Other
+pairs: quadrature for d <= 2, else Monte Carlo.
 """
 
 import equinox as eqx
@@ -16,10 +16,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.covariance import AxisAligned, Covariance, Dense
 from ensembletheory.divergences.low_rank import low_rank_kl, pays
-from ensembletheory.divergences.pairs import finite_sum, is_finite
+from ensembletheory.divergences.pairs import finite_sum, is_finite, refuse_laws
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.laws import Gaussian, Law
 from ensembletheory.laws.expectation import expectation
+from ensembletheory.laws.gaussian import is_singular
 from ensembletheory.laws.law import require_same_dim
 from ensembletheory.linalg import cholesky
 
@@ -38,8 +39,13 @@ def kl(p: Law, q: Law, key: PRNGKeyArray | None = None, samples: int | None = No
 
     Raises:
         ValueError: if the dimensions differ, or only Monte Carlo can answer and no key is given.
+        TypeError: if both are Gaussians of singular covariance.
     """
     require_same_dim(p, q)
+    if is_singular(p) and is_singular(q):
+        refuse_laws(p, q, "at most one Gaussian of singular covariance", "Take marginals on coordinates where both have densities.")
+    if is_singular(p) or is_singular(q):
+        return closed_form(jnp.inf)
     if isinstance(p, Gaussian) and isinstance(q, Gaussian):
         return closed_form(_gaussian_kl(p, q))
     if is_finite(p, q):
@@ -52,7 +58,9 @@ def kl(p: Law, q: Law, key: PRNGKeyArray | None = None, samples: int | None = No
 @eqx.filter_jit
 def _gaussian_kl(p: Gaussian, q: Gaussian) -> Float[Array, ""]:
     z = q.covariance.whiten(p.mean - q.mean)
-    return _centred_kl(p.covariance, q.covariance) + 0.5 * (z @ z)
+    value = _centred_kl(p.covariance, q.covariance) + 0.5 * (z @ z)
+    known = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((p, q))]))
+    return jnp.where(jnp.isnan(value) & known, jnp.inf, value)  # a covariance met under jit turned out singular
 
 
 def _centred_kl(S: Covariance, R: Covariance) -> Float[Array, ""]:

@@ -3,6 +3,7 @@
 from ensembletheory.laws.convolution import convolve as convolve
 from ensembletheory.laws.finite import FiniteLaw as FiniteLaw
 from ensembletheory.laws.gaussian import Gaussian as Gaussian
+from ensembletheory.laws.gaussian import singular_gaussian as singular_gaussian
 from ensembletheory.laws.gaussian import standard_normal as standard_normal
 from ensembletheory.laws.grid import GridLaw as GridLaw
 from ensembletheory.laws.law import Law as Law

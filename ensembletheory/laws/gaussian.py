@@ -1,4 +1,4 @@
-r"""The Gaussian law N(m, S) on R^d, S positive definite.
+r"""The Gaussian law N(m, S) on R^d, S positive definite (or, from `singular_gaussian`, singular: then there are moments and draws, but no density).
 
 log N(x; m, S) = -1/2 [ d log 2 pi + log det S + (x-m)^T S^{-1} (x-m) ],  score = -S^{-1} (x-m),  Hessian = -S^{-1},  entropy = 1/2 (d log 2 pi e + log det S).
 Given x_B = v: x_A ~ N( m_A + S_AB S_BB^{-1} (v - m_B),  S_AA - S_AB S_BB^{-1} S_BA ).
@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.covariance import Covariance, as_covariance, refuse_singular
+from ensembletheory.covariance import Covariance, SemiDefinite, as_covariance, refuse_singular, semidefinite
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.laws.law import Law, checked_affine, checked_dims, checked_point
 from ensembletheory.laws.whitening import Whitening, whitening
 
-__all__ = ["Gaussian", "standard_normal"]
+__all__ = ["Gaussian", "is_singular", "singular_gaussian", "standard_normal"]
 
 
 class Gaussian(Law):
@@ -42,7 +42,8 @@ class Gaussian(Law):
         self.covariance = as_covariance("cov", cov, self.mean.shape[0])
 
     def __check_init__(self):
-        refuse_singular("cov", self.covariance)
+        if not isinstance(self.covariance, SemiDefinite):
+            refuse_singular("cov", self.covariance)
 
     @property
     def dim(self) -> int:
@@ -133,3 +134,24 @@ def _pushed(law: Gaussian, A: Float[Array, "k d"], b: Float[Array, " k"]) -> Gau
 def standard_normal(dim: int) -> Gaussian:
     """N(0, I) on R^dim."""
     return Gaussian(np.zeros(dim), 1.0)
+
+
+def singular_gaussian(mean: Numbers, cov: Covariance | Numbers) -> Gaussian:
+    """N(mean, cov) whose covariance may be singular: with moments, draws, Wasserstein distances and noised versions, while what needs a density refuses.
+
+    A covariance that is seen to be positive definite gives an ordinary Gaussian.
+
+    Args:
+        mean: (d,).
+        cov: as of `Gaussian`, but positive semi-definite.
+
+    Raises:
+        ValueError: if the shapes do not agree, a value is not finite, or the covariance is not symmetric positive semi-definite.
+    """
+    centre = as_floats("mean", mean)
+    return Gaussian(centre, semidefinite(as_covariance("cov", cov, centre.shape[-1] if centre.ndim else 1)))
+
+
+def is_singular(law: Law) -> bool:
+    """Whether the law is a Gaussian that was made with a singular covariance."""
+    return isinstance(law, Gaussian) and isinstance(law.covariance, SemiDefinite)
