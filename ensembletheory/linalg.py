@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["cholesky", "logdet", "lyapunov", "nearest_orthogonal", "solve_lower", "solve_lower_transposed", "solve_spd", "sqrtm", "substitute", "symmetrised"]
+__all__ = ["cholesky", "logdet", "lyapunov", "nearest_orthogonal", "solve_lower", "solve_lower_transposed", "solve_spd", "sqrtm", "substitute", "symmetrised", "transition"]
 
+_MOST_DOUBLINGS = 24
 _UNROLLED = 4  # factorised entry by entry up to this dimension: batches of small matrices then vectorise over the batch
 
 
@@ -118,3 +119,35 @@ def solve_spd(S: Float[Array, "d d"], B: Float[Array, "d n"]) -> Float[Array, "d
 def logdet(S: Float[Array, "d d"]) -> Float[Array, ""]:
     """Log-determinant of a symmetric positive definite matrix."""
     return 2 * jnp.sum(jnp.log(jnp.diagonal(cholesky(S))))
+
+
+def transition(A: Float[Array, "d d"], Q: Float[Array, "d d"], h: Float[Array, ""]) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    """Of dX = A X dt + G dW with G G^T = Q, over a time h >= 0: exp(A h) and Van Loan's Gramian int_0^h exp(A u) Q exp(A^T u) du.
+
+    Over h / 2^n, with |A| h / 2^n <= 1/4, both are their power series, the Gramian's in the operator W -> A W + W A^T; then n times E <- E E and W <- W + E W E^T, a sum of
+    positive terms, from which nothing cancels. No use is made of exp(-A h), which overflows where the dynamics contracts.
+    """
+    norm = jax.lax.stop_gradient(jnp.linalg.norm(A) * h)
+    n = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(4 * norm, 1.0))), 0, _MOST_DOUBLINGS)
+    step = h * 2.0**-n
+    E, W = _series(A, Q, step)
+
+    def doubled(carry, i):
+        E, W = carry
+        return (jnp.where(i < n, E @ E, E), jnp.where(i < n, W + symmetrised(E @ W @ E.T), W)), None
+
+    return jax.lax.scan(doubled, (E, W), jnp.arange(_MOST_DOUBLINGS, dtype=h.dtype))[0]
+
+
+def _series(A: Float[Array, "d d"], Q: Float[Array, "d d"], h: Float[Array, ""]) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    """`transition` for |A| h <= 1/4: the terms fall at least as 2^{-k} / k!."""
+
+    def added(carry, k):
+        (E, power), (W, term) = carry
+        power, image = h / k * (A @ power), A @ term
+        term = h / (k + 1) * (image + image.T)
+        return ((E + power, power), (W + term, term)), None
+
+    identity, first = jnp.eye(A.shape[0], dtype=A.dtype), h * Q
+    (E, _), (W, _) = jax.lax.scan(added, ((identity, identity), (first, first)), jnp.arange(1, 18, dtype=h.dtype))[0]
+    return E, W

@@ -13,6 +13,7 @@ from ensembletheory.processes.interpolants import OptimalTransportPath as Optima
 from ensembletheory.processes.interpolants import TrigonometricInterpolant as TrigonometricInterpolant
 from ensembletheory.processes.interpolants import VarianceExplodingPath as VarianceExplodingPath
 from ensembletheory.processes.interpolants import VariancePreservingPath as VariancePreservingPath
+from ensembletheory.processes.linear_sde import LinearSde as LinearSde
 from ensembletheory.processes.path import GaussianPath as GaussianPath
 from ensembletheory.processes.process import Process as Process
 from ensembletheory.processes.schedules import CosineVariancePreserving as CosineVariancePreserving
