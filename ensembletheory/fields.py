@@ -7,13 +7,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers, refuse
 from ensembletheory.laws.weights import checked_weights
 
-__all__ = ["Field", "MeanField"]
+__all__ = ["Field", "MeanField", "require_vectors"]
 
 
 class Field(eqx.Module):
@@ -27,6 +28,13 @@ class Field(eqx.Module):
     @abstractmethod
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         """The vector at time t and one point x."""
+
+    def batch(self, t: Float[Array, ""], points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        """The vectors at time t and many points."""
+        return jax.vmap(self, in_axes=(None, 0))(t, points)
+
+    def check(self, t: Float[Array, ""]) -> None:
+        """Refuse a time, whose value can be looked at, at which the field is not defined."""
 
 
 class MeanField(Field):
@@ -54,3 +62,26 @@ class MeanField(Field):
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         """The average at time t and one point x."""
         return self.weights @ jnp.stack([field(t, x) for field in self.fields])
+
+    def batch(self, t: Float[Array, ""], points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        """The averages at time t and many points."""
+        return jnp.tensordot(self.weights, jnp.stack([field.batch(t, points) for field in self.fields]), axes=1)
+
+    def check(self, t: Float[Array, ""]) -> None:
+        """Refuse a time at which one of the fields is not defined."""
+        for field in self.fields:
+            field.check(t)
+
+
+def require_vectors(argument: str, field: Field, dim: int) -> None:
+    """Refuse a field whose vectors, at points of dimension `dim`, are not of that dimension.
+
+    Raises:
+        ValueError: naming the shape.
+    """
+    try:
+        got = f"vectors of shape {eqx.filter_eval_shape(field, jnp.zeros(()), jnp.zeros(dim)).shape}"
+    except TypeError as error:
+        got = f"{type(field).__name__}, which fails ({error})"
+    if got != f"vectors of shape ({dim},)":
+        refuse(argument, f"{got}, at points of shape ({dim},)", f"vectors of shape ({dim},)", "A field maps (t, x) to a vector as long as x.")

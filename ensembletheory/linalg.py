@@ -9,7 +9,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["cholesky", "logdet", "lyapunov", "nearest_orthogonal", "solve_lower", "solve_lower_transposed", "solve_spd", "sqrtm", "substitute", "symmetrised", "transition"]
+__all__ = [
+    "cholesky",
+    "logdet",
+    "lyapunov",
+    "nearest_orthogonal",
+    "shifted_solve",
+    "solve_lower",
+    "solve_lower_transposed",
+    "solve_spd",
+    "sqrtm",
+    "substitute",
+    "symmetrised",
+    "transition",
+]
 
 _MOST_DOUBLINGS = 24
 _UNROLLED = 4  # factorised entry by entry up to this dimension: batches of small matrices then vectorise over the batch
@@ -109,6 +122,23 @@ def solve_lower_transposed(L: Float[Array, "d d"], z: Float[Array, " d"]) -> Flo
     for i in reversed(range(d)):
         x[i] = (z[i] - sum(L[k, i] * x[k] for k in range(i + 1, d))) / L[i, i]
     return jnp.stack(x)
+
+
+@jax.custom_jvp
+def shifted_solve(
+    S: Float[Array, "d d"], Q: Float[Array, "d d"], eigenvalues: Float[Array, " d"], scale: Float[Array, ""], shift: Float[Array, ""], x: Float[Array, " d"]
+) -> Float[Array, " d"]:
+    """(scale S + shift I)^{-1} x from the eigendecomposition of S, which serves every scale and shift; its derivative in S never divides by gaps of eigenvalues."""
+    return Q @ (Q.T @ x / (scale * eigenvalues + shift))
+
+
+@shifted_solve.defjvp
+def _shifted_solve_jvp(primals, tangents):
+    S, Q, eigenvalues, scale, shift, _ = primals
+    dS, _, _, dscale, dshift, dx = tangents
+    y = shifted_solve(*primals)
+    change = dscale * (S @ y) + scale * (dS @ y) + dshift * y
+    return y, shifted_solve(S, Q, eigenvalues, scale, shift, dx - change)
 
 
 def solve_spd(S: Float[Array, "d d"], B: Float[Array, "d n"]) -> Float[Array, "d n"]:

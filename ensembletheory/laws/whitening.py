@@ -51,17 +51,37 @@ class Whitening(eqx.Module):
 
     def mixed_scores(self, weights: Float[Array, " K"], points: Float[Array, "n d"]) -> Float[Array, "n d"]:
         """The score of the mixture with these weights: minus the sum over k of r_k L_k^{-T} z_k."""
-        x = points - self.centre[None, :]
-        K, d, _ = self.inverses.shape
+        d = points.shape[1]
         if not self.bands:
-            z = self._written_out(x.T)
-            y = jax.vmap(relative_terms, in_axes=(None, 1), out_axes=1)(weights, self._log_densities([z]))[:, None, :] * z
+            _, y = self._shares(weights, points)
             return -jnp.stack([jnp.sum(sum(self.inverses[:, i, j, None] * y[:, i] for i in range(j, d)), axis=0) for j in range(d)], axis=-1)
+        r, zs = self._banded(weights, points)
+        parts = [(r[:, :, None] * z).reshape(len(points), -1) @ rows for z, (rows, _, _) in zip(zs, self.bands, strict=True)]
+        return -sum((jnp.pad(part, ((0, 0), (0, d - part.shape[1]))) for part in parts), jnp.zeros_like(points))
+
+    def mixed(self, weights: Float[Array, " K"], points: Float[Array, "n d"], offsets: Float[Array, "K d"], matrices: Float[Array, "K d d"]) -> Float[Array, "n d"]:
+        """The sum over k of r_k (o_k + M_k z_k)."""
+        d = points.shape[1]
+        if not self.bands:
+            r, y = self._shares(weights, points)
+            terms = [offsets[:, i, None] * r + sum(matrices[:, i, j, None] * y[:, j] for j in range(d)) for i in range(d)]
+            return jnp.stack([jnp.sum(term, axis=0) for term in terms], axis=-1)
+        r, zs = self._banded(weights, points)
+        y = r[:, :, None] * jnp.concatenate(zs, axis=2)
+        return r @ offsets + y.reshape(len(points), -1) @ matrices.transpose(0, 2, 1).reshape(-1, d)
+
+    def _shares(self, weights: Float[Array, " K"], points: Float[Array, "n d"]) -> tuple[Float[Array, "K n"], Float[Array, "K d n"]]:
+        """r_k and r_k z_k."""
+        z = self._written_out((points - self.centre[None, :]).T)
+        r = jax.vmap(relative_terms, in_axes=(None, 1), out_axes=1)(weights, self._log_densities([z]))
+        return r, r[:, None, :] * z
+
+    def _banded(self, weights: Float[Array, " K"], points: Float[Array, "n d"]) -> tuple[Float[Array, "n K"], list[Float[Array, "n K _"]]]:
+        """r_k, and z_k band by band."""
+        x, K = points - self.centre[None, :], len(self.means)
         zs = [(x[:, : len(transposes)] @ transposes - shifts[None, :]).reshape(len(x), K, -1) for _, transposes, shifts in self.bands]
         squares = sum(jnp.sum(z * z, axis=2) for z in zs)
-        r = jax.vmap(relative_terms, in_axes=(None, 0))(weights, self.constants[None, :] - 0.5 * squares)
-        parts = [(r[:, :, None] * z).reshape(len(x), -1) @ rows for z, (rows, _, _) in zip(zs, self.bands, strict=True)]
-        return -sum((jnp.pad(part, ((0, 0), (0, d - part.shape[1]))) for part in parts), jnp.zeros_like(x))
+        return jax.vmap(relative_terms, in_axes=(None, 0))(weights, self.constants[None, :] - 0.5 * squares), zs
 
     def _written_out(self, x: Float[Array, "d n"]) -> Float[Array, "K d n"]:
         """L_k^{-1} (x - m_k)."""

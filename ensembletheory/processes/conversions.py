@@ -50,7 +50,17 @@ class _Converted(Field):
         return self.to
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
-        a, noise, q = self.process.a(t), self.process.noise_variance(t), self.field(t, x)
+        return self._read(t, x, self.field(t, x))
+
+    def batch(self, t: Float[Array, ""], points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        return self._read(t, points, self.field.batch(t, points))
+
+    def check(self, t: Float[Array, ""]) -> None:
+        self.field.check(t)
+
+    def _read(self, t: Float[Array, ""], x: Float[Array, "*points d"], q: Float[Array, "*points d"]) -> Float[Array, "*points d"]:
+        """The formula of the module, which is the same in every coordinate."""
+        a, noise = self.process.a(t), self.process.noise_variance(t)
         (alpha, c), (alpha_to, c_to) = self.process.readout(self.given, t), self.process.readout(self.to, t)
         det = a * c - noise * alpha
         return (alpha_to * (c * x - noise * q) + c_to * (a * q - alpha * x)) / det

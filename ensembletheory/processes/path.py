@@ -20,17 +20,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ensembletheory.covariance import Isotropic, refuse_singular
+from ensembletheory.covariance import Dense, Isotropic, refuse_singular
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.fields import Field
 from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import FiniteLaw, Gaussian, GaussianMixture, Law
+from ensembletheory.laws.gaussian import is_singular
 from ensembletheory.laws.mixture import components
 from ensembletheory.laws.weights import relative_terms
+from ensembletheory.linalg import shifted_solve
 from ensembletheory.processes.process import Process
 
 __all__ = ["ExactField", "GaussianPath", "as_gaussians"]
 
+_SMALL = 4  # factorised coordinate by coordinate, in few operations
 _NOISE_ONLY = ("score", "noise")  # readouts with alpha = 0
 
 
@@ -103,7 +106,10 @@ class GaussianPath(Process):
             ValueError: if t is not within [0, horizon].
             TypeError: if `law` is none of Gaussian, GaussianMixture and FiniteLaw.
         """
-        return _noised(self, as_gaussians(law), self.checked_time("t", t))
+        time = self.checked_time("t", t)
+        if is_singular(law) and is_concrete(time) and float(self.noise_variance(time)) == 0:
+            return law
+        return _noised(self, as_gaussians(law), time)
 
     def score(self, law: Law) -> Field:
         """The exact score field of the path that starts from `law`."""
@@ -148,10 +154,12 @@ class ExactField(Field):
 
     process: GaussianPath
     law: Gaussian | GaussianMixture
+    spectrum: tuple[Float[Array, "d d"], Float[Array, " d"]] | None  # of a full covariance that is not small: noise moves eigenvalues, and eigenvectors stay
     readout: str = eqx.field(static=True)
 
     def __init__(self, process: GaussianPath, law: Law, readout: str):
         self.process, self.law, self.readout = process, as_gaussians(law), readout
+        self.spectrum = _spectrum(self.law)
 
     @property
     def kind(self) -> str:
@@ -160,21 +168,42 @@ class ExactField(Field):
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         """The field at time t and one point x."""
-        self._refuse_no_density(t)
+        self.check(t)
         a, (alpha, c) = self.process.a(t), self.process.readout(self.readout, t)
-        noised = _noised(self.process, self.law, t)
 
-        def mean(component: Gaussian, seen: Gaussian) -> Float[Array, " d"]:
-            y = seen.covariance.solve(x - seen.mean)
+        def mean(component: Gaussian, y: Float[Array, " d"]) -> Float[Array, " d"]:
             return c * y if self.readout in _NOISE_ONLY else alpha * component.mean + alpha * a * component.covariance.matvec(y) + c * y
 
-        if isinstance(self.law, Gaussian) and isinstance(noised, Gaussian):
-            return mean(self.law, noised)
-        assert isinstance(self.law, GaussianMixture)
+        if isinstance(self.law, Gaussian):
+            return mean(self.law, self._solved(t, x - a * self.law.mean))
+        noised = _noised(self.process, self.law, t)
         assert isinstance(noised, GaussianMixture)
-        return relative_terms(noised.weights, noised._joint(x)) @ jax.vmap(mean)(self.law.components, noised.components)
+        solved = jax.vmap(lambda seen: seen.covariance.solve(x - seen.mean))(noised.components)
+        return relative_terms(noised.weights, noised._joint(x)) @ jax.vmap(mean)(self.law.components, solved)
 
-    def _refuse_no_density(self, t: Float[Array, ""]) -> None:
+    def _solved(self, t: Float[Array, ""], gap: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The inverse of the covariance at time t, times a vector, for the data of a Gaussian."""
+        if self.spectrum is None:
+            noised = _noised(self.process, self.law, t)
+            assert isinstance(noised, Gaussian)
+            return noised.covariance.solve(gap)
+        return shifted_solve(self.law.cov, *self.spectrum, self.process.a(t) ** 2, self.process.noise_variance(t), gap)
+
+    def batch(self, t: Float[Array, ""], points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        """The field at time t and many points; the components of a mixture of full covariances are factorised once."""
+        noised = _noised(self.process, self.law, t)
+        white = noised._prepared() if isinstance(noised, GaussianMixture) else None
+        if white is None or not isinstance(self.law, GaussianMixture):
+            return super().batch(t, points)
+        self.check(t)
+        a, (alpha, c) = self.process.a(t), self.process.readout(self.readout, t)
+        if self.readout in _NOISE_ONLY:
+            return -c * white.mixed_scores(self.law.weights, points)
+        gains = alpha * a * self.law.covs + c * jnp.eye(self.law.dim, dtype=points.dtype)[None]
+        return white.mixed(self.law.weights, points, alpha * self.law.means, jax.vmap(lambda gain, inverse: gain @ inverse.T)(gains, white.inverses))
+
+    def check(self, t: Float[Array, ""]) -> None:
+        """Refuse a time, whose value can be looked at, at which the law has no density."""
         if is_concrete(t) and float(self.process.noise_variance(t)) == 0:
             for k, component in enumerate(components(self.law)):
                 refuse_singular(f"law, whose covariance {k} is met without noise at time {float(t):.6g}", component.covariance)
@@ -191,6 +220,17 @@ def as_gaussians(law: Law) -> Gaussian | GaussianMixture:
     if isinstance(law, Gaussian | GaussianMixture):
         return law
     raise TypeError(f"`law`: got {type(law).__name__}; expected Gaussian, GaussianMixture or FiniteLaw, whose fields are exact. Train a network instead.")
+
+
+def _spectrum(law: Gaussian | GaussianMixture) -> tuple[Float[Array, "d d"], Float[Array, " d"]] | None:
+    """Eigenvectors and eigenvalues of a Gaussian's full covariance, constants for derivatives; none where factorising is as cheap."""
+    if isinstance(law, Gaussian) and isinstance(law.covariance, Dense) and law.dim > _SMALL:
+        eigenvalues, Q = _eigh(jax.lax.stop_gradient(law.cov))
+        return Q, eigenvalues
+    return None
+
+
+_eigh = jax.jit(jnp.linalg.eigh)
 
 
 @eqx.filter_jit

@@ -15,6 +15,10 @@ from ensembletheory.samplers.grids import uniform_grid as uniform_grid
 from ensembletheory.samplers.heun import Heun as Heun
 from ensembletheory.samplers.langevin import AdaptiveLangevinCorrector as AdaptiveLangevinCorrector
 from ensembletheory.samplers.langevin import LangevinCorrector as LangevinCorrector
+from ensembletheory.samplers.likelihood import flow_log_prob as flow_log_prob
+from ensembletheory.samplers.likelihood import flow_map as flow_map
+from ensembletheory.samplers.likelihood import hutchinson_log_prob as hutchinson_log_prob
+from ensembletheory.samplers.likelihood import hutchinson_variance as hutchinson_variance
 from ensembletheory.samplers.midpoint import Midpoint as Midpoint
 from ensembletheory.samplers.rk4 import Rk4 as Rk4
 from ensembletheory.samplers.sampler import Sampler as Sampler

@@ -28,7 +28,7 @@ K = TypeVar("K", AffineKernel, DiagonalKernel)
 
 
 class Run(eqx.Module, Generic[K]):
-    """The kernel of a whole run, the largest relative defect of a step (NaN where a step has no linearisation), and the first step that leaves the finite numbers (-1: none)."""
+    """The kernel of a whole run, the largest relative defect of a step (NaN where it has no linearisation), and the first step that leaves the finite numbers (-1: none)."""
 
     kernel: K
     defect: Float[Array, ""]
@@ -40,8 +40,8 @@ def dense(move: Callable[[Array, Array], Move], grid: Float[Array, " n"], dim: i
 
     def linear(step: Move) -> tuple[AffineKernel, Array, Array]:
         zero, no_draws = jnp.zeros(dim), jnp.zeros((draws, dim))
-        (A, B), b = jax.jacfwd(step, argnums=(0, 1))(zero, no_draws), step(zero, no_draws)
-        B = B.reshape(dim, draws * dim)
+        A, B = jax.jacfwd(step)(zero, no_draws), jax.jacfwd(step, argnums=1)(zero, no_draws).reshape(dim, draws * dim)
+        b = step(zero, no_draws)
         return AffineKernel(A, b, Dense(symmetrised(B @ B.T))), *_defect(step, dim, draws, lambda x, z: A @ x + B @ z.ravel() + b)
 
     return _composed(move, linear, AffineKernel(jnp.eye(dim), jnp.zeros(dim), Dense(jnp.zeros((dim, dim)))), grid)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ensembletheory.covariance import AxisAligned
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
-from ensembletheory.fields import Field
+from ensembletheory.fields import Field, require_vectors
 from ensembletheory.kernels import AffineKernel, DiagonalKernel
 from ensembletheory.laws import Gaussian, GaussianMixture, Law, standard_normal
 from ensembletheory.laws.law import checked_point
@@ -72,7 +72,7 @@ class Sampler(eqx.Module):
             ValueError: if the field's vectors are not of the dimension of `start`.
             FloatingPointError: naming the step, if a draw leaves the finite numbers.
         """
-        self._require_dim(start.dim)
+        require_vectors("field", self.field, start.dim)
         draws, diverged = _sample(self, key, n, start)
         self._require_finite(diverged)
         return draws
@@ -83,7 +83,7 @@ class Sampler(eqx.Module):
         Raises:
             ValueError, FloatingPointError: as `sample`.
         """
-        self._require_dim(start.dim)
+        require_vectors("field", self.field, start.dim)
         points, diverged = _paths(self, key, n, start)
         self._require_finite(diverged)
         return points
@@ -132,7 +132,7 @@ class Sampler(eqx.Module):
         return lambda x, z: self.scheme.step(self.process, self.field, t, s, x, z)
 
     def _run(self, linearised: Callable[..., Run[K]], dim: int) -> Run[K]:
-        self._require_dim(dim)
+        require_vectors("field", self.field, dim)
         run = linearised(self, dim)
         self._require_finite(run.diverged)
         return run
@@ -142,14 +142,6 @@ class Sampler(eqx.Module):
             names = f"{type(self.scheme).__name__} with {type(self.field).__name__}"
             refuse("field", f"a step of {names} that is off its linearisation by {float(run.defect):.3g}", "an affine step", "Sample it, or use a Gaussian's field.")
         return run.kernel
-
-    def _require_dim(self, dim: int) -> None:
-        try:
-            got = f"vectors of shape {eqx.filter_eval_shape(self.field, self.grid[0], jnp.zeros(dim)).shape}"
-        except TypeError as error:
-            got = f"{type(self.field).__name__}, which fails ({error})"
-        if got != f"vectors of shape ({dim},)":
-            refuse("field", f"{got}, at points of shape ({dim},)", f"vectors of shape ({dim},)", "A field maps (t, x) to a vector as long as x.")
 
     def _require_finite(self, diverged: Int[Array, ""]) -> None:
         if is_concrete(diverged) and diverged >= 0:
