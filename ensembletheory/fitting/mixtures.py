@@ -64,9 +64,9 @@ def fit_mixture(
 
 def as_law(parameters: MixtureParameters, location: np.ndarray, scale: np.ndarray) -> GaussianMixture:
     """The mixture in the user's coordinates."""
-    S = jnp.asarray(scale)
-    covs = parameters.covs * (S[:, None] * S[None, :])[None]
-    return GaussianMixture(parameters.weights, parameters.means * S[None, :] + jnp.asarray(location)[None, :], (covs + covs.swapaxes(1, 2)) / 2)
+    weights, means, covs = (np.asarray(part) for part in (parameters.weights, parameters.means, parameters.covs))
+    covs = covs * np.outer(scale, scale)
+    return GaussianMixture(weights, means * scale + location, (covs + covs.swapaxes(1, 2)) / 2)
 
 
 def checked_scale(table: Table) -> np.ndarray:
