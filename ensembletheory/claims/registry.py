@@ -25,6 +25,9 @@ SOURCES = (
     "linear_pool",
     "transport",
     "mixture_bounds",
+    "diffusion",
+    "flow_matching",
+    "noising",
 )
 
 
