@@ -17,9 +17,11 @@ from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers, as_floats
 from ensembletheory.fields import Field
-from ensembletheory.laws import Gaussian, Law
+from ensembletheory.laws import Gaussian, GaussianMixture, Law
 from ensembletheory.laws.expectation import expectation
+from ensembletheory.laws.weights import relative_terms
 from ensembletheory.processes import GaussianPath, Process
+from ensembletheory.processes.path import as_gaussians
 from ensembletheory.samplers.ddim import posterior_variance, towards
 from ensembletheory.samplers.scheme import Scheme, gaussian_path
 
@@ -69,13 +71,22 @@ def mean_posterior_variance(process: GaussianPath, law: Law, t: Float[Array, ""]
     noised = process.marginal(law, t)
     if isinstance(law, Gaussian) and isinstance(noised, Gaussian):
         return noise * _trace_of_ratio(law, noised) / law.dim
-    curvature = expectation(noised, _laplacian, (noised,)).value
-    return noise / process.a(t) ** 2 * (1 + noise * curvature / law.dim)
+    return expectation(noised, _posterior_trace, (noised, (as_gaussians(law),), process.a(t), noise)).value / law.dim
 
 
-def _laplacian(x: Float[Array, " d"], noised: Law) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    second = jnp.diagonal(noised._hessian(x))
-    return jnp.sum(second), jnp.sum(jnp.abs(second))
+def _posterior_trace(
+    x: Float[Array, " d"], noised: GaussianMixture, data: tuple[GaussianMixture], a: Float[Array, ""], noise: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The trace of Cov(X_0 | X_t = x), within and between the components: a sum of positive terms, which cancel nowhere."""
+    responsibilities = relative_terms(noised.weights, noised._joint(x))
+
+    def posterior(component: Gaussian, seen: Gaussian) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        return component.mean + a * component.covariance.matvec(seen.covariance.solve(x - seen.mean)), noise * _trace_of_ratio(component, seen)
+
+    means, traces = jax.vmap(posterior)(data[0].components, noised.components)
+    spread = jnp.sum((means - (responsibilities @ means)[None, :]) ** 2, axis=1)
+    value = responsibilities @ (traces + spread)
+    return value, value
 
 
 @eqx.filter_jit
