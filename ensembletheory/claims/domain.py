@@ -31,6 +31,7 @@ class Domain:
         if not parts:
             errors.refuse("parts", "none", "at least one named part", "Write Domain(mean=real(-3, 3)).")
         self.parts: Mapping[str, Part] = dict(parts)
+        self._spread_instance = jax.jit(lambda uniform: self.instance(self.spread(uniform)))
 
     def __str__(self) -> str:
         return "; ".join(f"{name} in {part}" for name, part in self.parts.items())
@@ -56,7 +57,7 @@ class Domain:
 
     def sample(self, key: PRNGKeyArray) -> dict[str, Float[Array, "..."]]:
         """A random instance."""
-        return self.instance(self.spread(jax.random.uniform(key, (self.size + 1,), minval=LEAST)))
+        return self._spread_instance(jax.random.uniform(key, (self.size + 1,), minval=LEAST))
 
     def strategy(self) -> Any:
         """Hypothesis strategy of instances, as dictionaries of NumPy arrays.
