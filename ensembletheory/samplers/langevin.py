@@ -49,7 +49,7 @@ class LangevinCorrector(Scheme):
         """The point at time s < t that follows x at time t."""
         x = self.predictor.step(process, field, t, s, x, z[: self.predictor.draws])
         for noise in z[self.predictor.draws :]:
-            h = (s < t) * self.step_size
+            h = jnp.sign(t - s) * self.step_size
             x = x + h * field(s, x) + jnp.sqrt(2 * h) * noise
         return x
 
@@ -88,7 +88,7 @@ class AdaptiveLangevinCorrector(Scheme):
         x = self.predictor.step(process, field, t, s, x, z[: self.predictor.draws])
         for noise in z[self.predictor.draws :]:
             score = field(s, x)
-            h = (s < t) * 2 * self.snr**2 * (noise @ noise) / (score @ score)
+            h = jnp.sign(t - s) * 2 * self.snr**2 * (noise @ noise) / (score @ score)
             x = x + h * score + jnp.sqrt(2 * h) * noise
         return x
 

@@ -3,6 +3,8 @@
 The variance recursions of the schemes stand in this file only.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,7 +130,7 @@ def test_variances_are_those_of_the_recursions(named):
         return
     v, grid = np.array([0.3, 2.0, 1.0, 1.0, 0.5, 1.5]), np.linspace(1.0, 1e-3, 50)
     start = v
-    for t, s in zip(grid[:-1], grid[1:], strict=True):
+    for t, s in itertools.pairwise(grid):
         v = recursion(name, v, t, s)
     np.testing.assert_allclose((square * start + noise)[-2], v, rtol=1e-11)
 
@@ -146,7 +148,7 @@ def ddim_recursion(v, t, s, eta):
 def test_ddim_is_its_recursion(name, eta):
     square, noise = kernels(VP, DATA, SCHEMES[name][0], GRIDS)
     v, grid = np.ones(6), np.linspace(1.0, 1e-3, 50)
-    for t, s in zip(grid[:-1], grid[1:], strict=True):
+    for t, s in itertools.pairwise(grid):
         v = ddim_recursion(v, t, s, eta)
     np.testing.assert_allclose((square + noise)[-2], v, rtol=1e-10)
 
