@@ -1,5 +1,6 @@
 """Processes from data (time 0) to noise (the horizon), which hand out the exact score and velocity fields of a law."""
 
+from ensembletheory.processes import papers as papers
 from ensembletheory.processes.continuous import reverse_kernel as reverse_kernel
 from ensembletheory.processes.conversions import convert as convert
 from ensembletheory.processes.couplings import coupling_cost as coupling_cost

@@ -48,26 +48,24 @@ def independent(data: Law, source: Law) -> Gaussian | GaussianMixture:
     return _product(as_gaussians(data), as_gaussians(source))
 
 
-def optimal_transport(data: Gaussian, source: Gaussian) -> Gaussian:
+def optimal_transport(data: Law, source: Law) -> Gaussian:
     """The coupling of least E|X_0 - X_1|^2, whose covariance is singular.
 
     Raises:
         ValueError: if the dimensions differ, or the data's covariance is singular.
         TypeError: if a law is not Gaussian.
     """
-    _require_gaussians(data, source)
-    return _transported(data, source)
+    return _transported(*_gaussians(data, source))
 
 
-def schroedinger_bridge(data: Gaussian, source: Gaussian, epsilon: Numbers) -> Gaussian:
+def schroedinger_bridge(data: Law, source: Law, epsilon: Numbers) -> Gaussian:
     """The coupling of least E|X_0 - X_1|^2 + epsilon KL(coupling || data x source).
 
     Raises:
         ValueError: if the dimensions differ, the data's covariance is singular, or epsilon is not positive.
         TypeError: if a law is not Gaussian.
     """
-    _require_gaussians(data, source)
-    return _bridged(data, source, positive("epsilon", epsilon))
+    return _bridged(*_gaussians(data, source), positive("epsilon", epsilon))
 
 
 def minibatch_correlation(batch: int) -> Estimate:
@@ -82,14 +80,14 @@ def minibatch_correlation(batch: int) -> Estimate:
     return Estimate(jnp.asarray(fine), jnp.asarray(abs(fine - coarse) + 8 * batch * np.finfo(float).eps), "quadrature")
 
 
-def minibatch_moments(data: Gaussian, source: Gaussian, batch: int) -> tuple[Float[Array, "2"], Float[Array, "2 2"]]:
+def minibatch_moments(data: Law, source: Law, batch: int) -> tuple[Float[Array, "2"], Float[Array, "2 2"]]:
     """The exact mean and covariance of (X_0, X_1) on the line when batches are coupled by optimal transport.
 
     Raises:
         ValueError: if a law is not on the line, or the size of the batch is below 1.
         TypeError: if a law is not Gaussian.
     """
-    _require_gaussians(data, source)
+    data, source = _gaussians(data, source)
     if data.dim != 1:
         refuse("data", f"dimension {data.dim}", "dimension 1, where sorting is the optimal plan", "In more dimensions the correlation has no closed form: draw batches.")
     spread = jnp.sqrt(jnp.stack([data.cov[0, 0], source.cov[0, 0]]))
@@ -125,12 +123,13 @@ def _require_same_dim(data: Law, source: Law) -> None:
         refuse("source", f"dimension {source.dim}", f"dimension {data.dim}, that of the data", "Couple laws on the same space.")
 
 
-def _require_gaussians(data: Gaussian, source: Gaussian) -> None:
-    for name, law in (("data", data), ("source", source)):
-        if not isinstance(law, Gaussian):
-            raise TypeError(f"`{name}`: got {type(law).__name__}; expected Gaussian, between which this coupling has a closed form. Couple independently, or by draws.")
+def _gaussians(data: Law, source: Law) -> tuple[Gaussian, Gaussian]:
+    if not isinstance(data, Gaussian) or not isinstance(source, Gaussian):
+        got = f"{type(data).__name__} and {type(source).__name__}"
+        raise TypeError(f"`data`, `source`: got {got}; expected Gaussians, between which this coupling has a closed form. Couple independently, or by draws.")
     _require_same_dim(data, source)
     refuse_singular("data", data.covariance)
+    return data, source
 
 
 def _joint(data: Gaussian, source: Gaussian, cross: Float[Array, "d d"], singular: bool) -> Gaussian:
