@@ -5,7 +5,7 @@ r"""Between this package's fields and the networks of four papers, which look at
 | Song et al. (2021) | score(x, t) | the same time and the same score |
 | Lipman et al. (2023) | v(t', x), t' from noise (0) to data (1) | t' = 1 - t / T, v' = -T v |
 | Karras et al. (2022) | D(y, sigma), y = X_0 + sigma n | y = x / a, sigma = s / a, D the denoiser |
-| Ho et al. (2020), DDPM | eps(x', n), x' = sqrt(A_n) X_0 + sqrt(1 - A_n) Z, A_n = prod_{i <= n} (1 - beta_i) | A_n = a^2 / (a^2 + s^2), x' = x / sqrt(a^2 + s^2), eps the noise |
+| Ho et al. (2020) | eps(x', n), x' = sqrt(A_n) X_0 + sqrt(1 - A_n) Z, A_n = prod_{i <= n} (1 - beta_i) | A_n = a^2 / (a^2 + s^2), x' = x / sqrt(a^2 + s^2), eps the noise |
 
 `from_*` makes a `Field` of their callable; `to_*` makes such a callable of a field, which is converted if it is of another kind. DDPM's n runs from 1 to N; a time between two
 of its noise levels is given to eps as the n, not whole, at which the interpolated log A_n is right, and less noise than that of n = 1 as an n between 0 and 1.
