@@ -11,10 +11,12 @@ Var(Z - X_0 | X_t) = s^2 / c. As int_0^1 dt / c = pi / (2 s),
 
     int E |v|^2 dt = 1 + s^2 - pi s / 2,      int E Var(Z - X_0 | X_t) dt = pi s / 2  (the floor of conditional flow matching);
 
-the least energy of any flow is W2^2 = (s - 1)^2.
+No flow has less than W2^2 = (s - 1)^2 (Benamou & Brenier 2000). The signal a = 1 - t with noise of variance t^2 + 2 k t (1 - t) attains it where k = s, and only there: then
+Var X_t = ((1 - t) s + t)^2 and every particle moves straight at constant speed, though data and source are drawn independently.
 
 **Minibatches.** Drawing B pairs and matching them by optimal transport makes, on the line, a coupling of correlation rho_B, where data and source are both Gaussian. It costs
-1 + s^2 - 2 s rho_B, which falls with B: leave one point of each side out of a batch, at random, and the average of the best matchings of the rest couples the whole batch.
+1 + s^2 - 2 s rho_B, which falls with B: leave one point of each side out of a batch, at random, and the average of the best matchings of the rest couples the whole
+batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,14 +32,22 @@ from ensembletheory.claims.domain import Domain
 from ensembletheory.claims.parts import positive, real, simplex, spd
 from ensembletheory.divergences import w2_squared
 from ensembletheory.estimate import Estimate, closed_form
-from ensembletheory.laws import Gaussian, GaussianMixture
+from ensembletheory.laws import Gaussian, GaussianMixture, standard_normal
 from ensembletheory.laws.univariate import smaller_tail
 from ensembletheory.linalg import sqrtm
 from ensembletheory.processes import GaussianPath, Interpolant, LinearInterpolant, TrigonometricInterpolant
+from ensembletheory.processes.couplings import minibatch_correlation
 from ensembletheory.quadrature import integrate
 from ensembletheory.samplers.analytic_dpm import mean_posterior_variance
 
-__all__ = ["flow_matching_energy", "flow_matching_map_schedule_free", "independent_coupling_is_optimal", "quantile_map"]
+__all__ = [
+    "flow_matching_energy",
+    "flow_matching_least_energy",
+    "flow_matching_map_schedule_free",
+    "independent_coupling_is_optimal",
+    "minibatch_coupling_correlation",
+    "quantile_map",
+]
 
 
 def _signal(bend: Float[Array, ""], t: Float[Array, ""]) -> Float[Array, ""]:
@@ -160,11 +170,13 @@ DEVIATIONS = Domain(deviations=positive(0.1, 10, shape=(2,)))
 
 
 def _power(path: GaussianPath, law: Gaussian, time: Float[Array, " 1"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """E |v|^2 at one time, for centred data."""
-    noised = path.marginal(law, time[0])
+    """E |v|^2 at one time, of the affine v of Gaussian data: of its mean and of its deviations along the columns of a factor of Cov X_t."""
+    noised, field = path.marginal(law, time[0]), path.velocity(law)
     assert isinstance(noised, Gaussian)
-    velocities = jax.vmap(lambda x: path.velocity(law)(time[0], x), in_axes=1)(noised.covariance.factor())
-    return jnp.sum(velocities**2), jnp.sum(velocities**2)
+    mean = field(time[0], noised.mean)
+    deviations = jax.vmap(lambda column: field(time[0], noised.mean + column) - mean, in_axes=1)(noised.covariance.factor())
+    power = jnp.sum(mean**2) + jnp.sum(deviations**2)
+    return power, power
 
 
 def _floor(path: GaussianPath, law: Gaussian, time: Float[Array, " 1"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -210,6 +222,69 @@ def _least_energy(s: Float[Array, " 2"]) -> Float[Array, " 2"]:
 def flow_matching_energy(deviations) -> Estimate:
     """Minus the sum of the distances of energy and floor from what is stated: 0 everywhere."""
     return _defect_of_the_energy(deviations, _energy)
+
+
+def _rounded_deviation(k: Float[Array, ""], t: Float[Array, ""]) -> Float[Array, ""]:
+    return jnp.sqrt(t**2 + 2 * k * t * (1 - t))
+
+
+def _excess_energy(mean, deviation, noise, constant: float = 1.0) -> Estimate:
+    """The energy of the path with noise of variance t^2 + 2 k t (1 - t), less `constant` times W2^2."""
+    path, law = Interpolant(Partial(_signal, jnp.zeros(())), Partial(_rounded_deviation, noise)), Gaussian(mean[None], deviation[None] ** 2)
+    return _over_time(_power, law, path) - constant * w2_squared(law, standard_normal(1))
+
+
+def _straight_flows() -> Iterator[dict[str, Any]]:
+    for mean, deviation in ((0.0, 2.0), (1.0, 0.5), (-2.0, 1.0)):
+        yield {"mean": mean, "deviation": deviation, "noise": deviation}
+
+
+@claim(
+    id="flow-matching-least-energy",
+    statement=r"\int_0^1 E|v(t, X_t)|^2 dt \geq W_2^2(\mathcal{N}(m, s^2), \mathcal{N}(0, 1)), \quad X_t = (1 - t) X_0 + \sqrt{t^2 + 2kt(1-t)} \, Z",
+    source="Benamou & Brenier (2000); the schedule that attains it, k = s, is derived here",
+    domain=Domain(mean=real(-3, 3), deviation=positive(0.3, 3), noise=positive(0.1, 3)),
+    kind="theorem",
+    references=["benamou2000computational", "lipman2023flow"],
+    equality=_straight_flows,
+    mutants={"larger-constant": Mutant("the constant: 1.05 W2^2", lambda **instance: _excess_energy(**instance, constant=1.05))},
+    proof="E|x_1 - x_0|^2 <= E (int |v| dt)^2 <= int E|v|^2 dt along the flow, which couples both laws.",
+)
+def flow_matching_least_energy(mean, deviation, noise) -> Estimate:
+    """The energy in excess of W2^2."""
+    return _excess_energy(mean, deviation, noise)
+
+
+BATCHES = (1, 2, 4, 8, 16)
+
+
+def _slack_of_the_costs(shift, deviation, sign: float = 1.0) -> Estimate:
+    """The least fall of the cost of the coupling from one batch size to the next, and from the last to W2^2; `sign` -1 matches the largest with the smallest."""
+    correlations = [minibatch_correlation(batch) * sign for batch in BATCHES]
+    costs = jnp.stack([shift**2 + 1 + deviation**2 - 2 * deviation * correlation.value for correlation in correlations])
+    falls = costs - jnp.append(costs[1:], shift**2 + (deviation - 1) ** 2)
+    return Estimate(jnp.min(falls), 2 * deviation * sum(correlation.error for correlation in correlations), "quadrature")
+
+
+def _points() -> Iterator[dict[str, Any]]:
+    for shift in (0.0, 1.5):
+        yield {"shift": shift, "deviation": 0.0}
+
+
+@claim(
+    id="minibatch-coupling-correlation",
+    statement=r"m^2 + (s - 1)^2 \leq c_{2B} \leq c_B, \quad c_B = m^2 + 1 + s^2 - 2 s \rho_B, \; \rho_B = \frac{1}{B} \sum_i (E Z_{i:B})^2",
+    source="derived here, for the minibatch couplings of Tong et al. (2024); checked for B up to 16",
+    domain=Domain(shift=real(-3, 3), deviation=real(0, 4)),
+    kind="theorem",
+    references=["tong2024improving"],
+    equality=_points,
+    mutants={"worst-matching": Mutant("the best matching: the largest with the smallest", lambda shift, deviation: _slack_of_the_costs(shift, deviation, -1.0))},
+    proof="Two batches of B, each matched at its best, are a matching of 2B: the best one costs no more, and no coupling less than W2^2.",
+)
+def minibatch_coupling_correlation(shift, deviation) -> Estimate:
+    """The least fall of the cost along batch sizes 1, 2, 4, 8, 16 and to W2^2, for N(m, s^2) and N(0, 1)."""
+    return _slack_of_the_costs(shift, deviation)
 
 
 @claim(
