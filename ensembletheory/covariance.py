@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -538,10 +539,17 @@ def refuse_singular(argument: str, covariance: Covariance) -> None:
     """
     if isinstance(covariance, SemiDefinite):
         _refuse_semidefinite(argument)
-    smallest = _smallest(covariance)
-    if smallest is not None and (smallest <= 0 or np.isnan(covariance.logdet())):
+    with jax.ensure_compile_time_eval():  # known values stay known while other values are traced
+        smallest = _smallest(covariance)
+        singular = smallest is not None and (smallest <= 0 or np.isnan(_logdet(covariance)))
+    if singular:
         what = "noise variance" if isinstance(covariance, LowRankPlusDiagonal) else "eigenvalue"
         refuse(argument, f"smallest {what} {smallest:.6g}", "a positive definite covariance", "Drop redundant coordinates or add a ridge.")
+
+
+@eqx.filter_jit
+def _logdet(covariance: Covariance) -> Float[Array, ""]:
+    return covariance.logdet()
 
 
 def _smallest(covariance: Covariance) -> float | None:

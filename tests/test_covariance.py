@@ -1,7 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ensembletheory import Gaussian
 from ensembletheory.covariance import Dense, Diagonal, Isotropic, LowRankPlusDiagonal, as_covariance
 from tests.helpers import spd
 
@@ -68,3 +70,15 @@ def test_structure_is_kept():
 def test_bad_covariances_are_refused_with_a_reason(value, message):
     with pytest.raises(ValueError, match=f"(?s)`cov`.*{message}"):
         as_covariance("cov", value, 2)
+
+
+@pytest.mark.parametrize("S", ALL.values(), ids=list(ALL))
+def test_known_values_are_looked_at_while_others_are_traced(S):
+    shifted = jax.jit(lambda t: Gaussian(t * jnp.ones(3), S).log_prob(jnp.zeros(3)))
+    assert float(shifted(0.5)) == pytest.approx(float(Gaussian(np.full(3, 0.5), S).log_prob(np.zeros(3))), rel=1e-13)
+
+
+def test_a_known_singular_covariance_is_refused_while_the_mean_is_traced():
+    singular = Dense(jnp.ones((3, 3)))
+    with pytest.raises(ValueError, match="`cov`.*positive definite"):
+        jax.jit(lambda t: Gaussian(t * jnp.ones(3), singular).mean)(0.5)
