@@ -123,6 +123,7 @@ class Law(eqx.Module):
         return _hessian(self, checked_point("x", x, self.dim))
 
 
+@jax.jit
 def marks(centres: Float[Array, "K d"], widths: Float[Array, "K d"]) -> tuple[Float[Array, " _"], ...]:
     """On each axis, fixed multiples of the widths around the centres, sorted."""
     steps = jnp.asarray(_STEPS[centres.shape[1]])

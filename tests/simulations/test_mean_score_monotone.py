@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
+from simulations import mean_score_monotone
 from simulations.engine import run_here
-from simulations.mean_score_monotone import CHURN, REPLICATES, divergences_by_size, instance_of, study, turned
+from simulations.mean_score_monotone import CHURN, REPLICATES, divergences_by_size, study
 from simulations.store import load
+
+instance_of = jax.jit(mean_score_monotone.instance_of, static_argnums=(1, 2))
+turned = jax.jit(mean_score_monotone.turned)
 
 
 def averaged_score_moments(means, variances, sampler):
