@@ -33,6 +33,7 @@ LOCAL_SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # a worker that dies takes one suspect with it, not those queued behind
     "distributed.scheduler.allowed-failures": 1,  # a cell that kills two workers is reported, and tried again by the next run
 }
+PATIENCE = "10s"  # with a scheduler that does not answer
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _client(workers: int, scheduler: str | None):
         missing_extra("dask and distributed", "sweep")
     with ExitStack() as stack:
         with _interrupts_wait():
-            client = stack.enter_context(Client(scheduler or _local_cluster(stack, workers), timeout="10s"))
+            client = stack.enter_context(Client(scheduler or _local_cluster(stack, workers), timeout=PATIENCE))
         yield client
 
 

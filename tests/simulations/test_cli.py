@@ -3,9 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import distributed
 import pytest
 from typer.testing import CliRunner
 
+from simulations import engine
 from simulations.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +40,9 @@ def test_run_status_and_quick(tmp_path):
 
 
 def test_failed_cells_are_named_and_the_status_is_1(tmp_path):
-    result = call("run", f"{SMALL}:half_failing", "--store", tmp_path, "--workers", 1)
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(**options, protocol="tcp://") as cluster:
+        result = call("run", f"{SMALL}:half_failing", "--store", tmp_path, "--scheduler", cluster.scheduler_address)
     assert result.exit_code == 1
     assert "half-failing: 2 written, 0 kept, 2 failed" in result.stdout
     assert '"index": 3' in result.stdout
@@ -67,7 +71,8 @@ def test_wrong_use_says_what_is_wrong_and_exits_with_2(tmp_path, arguments, mess
     assert message in result.stderr
 
 
-def test_a_scheduler_that_does_not_answer_is_wrong_use(tmp_path):
+def test_a_scheduler_that_does_not_answer_is_wrong_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "PATIENCE", "1s")
     result = call("run", f"{SMALL}:normals", "--store", tmp_path, "--scheduler", "tcp://127.0.0.1:1")
     assert result.exit_code == 2
     assert "127.0.0.1:1" in result.stderr
@@ -78,9 +83,15 @@ def test_a_store_that_cannot_be_a_folder_is_wrong_use(tmp_path):
     assert call("status", f"{SMALL}:normals", "--store", tmp_path / "file").exit_code == 2
 
 
-@pytest.mark.parametrize("package", ["pyarrow", "distributed"])
-def test_missing_packages_name_their_extra(tmp_path, package):
-    program = f"import sys; sys.modules[{package!r}] = None; from simulations.cli import main; main()"
+def test_missing_dask_names_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    result = call("run", f"{SMALL}:normals", "--store", tmp_path)
+    assert result.exit_code == 2
+    assert "pip install 'ensembletheory[sweep]'" in result.stderr
+
+
+def test_missing_pyarrow_names_its_extra(tmp_path):
+    program = "import sys; sys.modules['pyarrow'] = None; from simulations.cli import main; main()"
     command = [sys.executable, "-c", program, "run", f"{SMALL}:normals", "--store", tmp_path]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2
