@@ -124,21 +124,15 @@ def solve_lower_transposed(L: Float[Array, "d d"], z: Float[Array, " d"]) -> Flo
     return jnp.stack(x)
 
 
-@jax.custom_jvp
 def shifted_solve(
     S: Float[Array, "d d"], Q: Float[Array, "d d"], eigenvalues: Float[Array, " d"], scale: Float[Array, ""], shift: Float[Array, ""], x: Float[Array, " d"]
 ) -> Float[Array, " d"]:
-    """(scale S + shift I)^{-1} x from the eigendecomposition of S, which serves every scale and shift; its derivative in S never divides by gaps of eigenvalues."""
-    return Q @ (Q.T @ x / (scale * eigenvalues + shift))
+    """(scale S + shift I)^{-1} x from an eigendecomposition of S that serves every scale and shift; derivatives are taken through S, so eigenvalues may be equal."""
 
+    def solve(_, b):
+        return Q @ (Q.T @ b / (scale * eigenvalues + shift))
 
-@shifted_solve.defjvp
-def _shifted_solve_jvp(primals, tangents):
-    S, Q, eigenvalues, scale, shift, _ = primals
-    dS, _, _, dscale, dshift, dx = tangents
-    y = shifted_solve(*primals)
-    change = dscale * (S @ y) + scale * (dS @ y) + dshift * y
-    return y, shifted_solve(S, Q, eigenvalues, scale, shift, dx - change)
+    return jax.lax.custom_linear_solve(lambda y: scale * (S @ y) + shift * y, x, solve, symmetric=True)
 
 
 def solve_spd(S: Float[Array, "d d"], B: Float[Array, "d n"]) -> Float[Array, "d n"]:

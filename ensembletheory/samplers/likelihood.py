@@ -15,7 +15,6 @@ Sources: Hutchinson (1990); Grathwohl et al. (2019); Song et al. (2021), section
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -38,8 +37,6 @@ _MOST_STEPS = 4096
 _WRITTEN_OUT = 4
 _PROBES = {"rademacher": jax.random.rademacher, "gaussian": jax.random.normal}
 
-Probes = Literal["rademacher", "gaussian"]
-
 
 def flow_map(process: Process, velocity: Field, x: Numbers, begin: Numbers | None = None, end: Numbers = 0.0, tolerance: float | None = None) -> Float[Array, "... d"]:
     """The points at time `end` of the paths through x (..., d) at time `begin`; by default from noise to data.
@@ -58,7 +55,7 @@ def flow_map(process: Process, velocity: Field, x: Numbers, begin: Numbers | Non
     """
     begin, end = process.checked_time("begin", process.horizon if begin is None else begin), process.checked_time("end", end)
     points, rows = _checked(velocity, x)
-    return _followed(velocity, rows, jnp.zeros((0, 1, rows.shape[1]), rows.dtype), begin, end, tolerance)[0].reshape(points.shape)
+    return _followed(velocity, rows, jnp.asarray(np.zeros((0, 1, rows.shape[1]), rows.dtype)), begin, end, tolerance)[0].reshape(points.shape)
 
 
 def flow_log_prob(process: Process, velocity: Field, x: Numbers, start: Law | None = None, time: Numbers = 0.0, tolerance: float | None = None) -> Float[Array, "..."]:
@@ -76,9 +73,9 @@ def flow_log_prob(process: Process, velocity: Field, x: Numbers, start: Law | No
         ValueError, RuntimeError: as `flow_map`; also if `start` is of another dimension than x.
     """
     points, rows = _checked(velocity, x)
-    axes = jnp.eye(rows.shape[1], dtype=rows.dtype)[:, None, :]
+    axes = jnp.asarray(np.eye(rows.shape[1], dtype=rows.dtype)[:, None, :])
     base, integrals = _log_probs(process, velocity, rows, axes, start, time, tolerance)
-    return (base + jnp.sum(integrals, axis=0)).reshape(points.shape[:-1])
+    return _summed(base, integrals).reshape(points.shape[:-1])
 
 
 def hutchinson_log_prob(
@@ -89,7 +86,7 @@ def hutchinson_log_prob(
     start: Law | None = None,
     time: Numbers = 0.0,
     probes: int = 16,
-    law: Probes = "rademacher",
+    law: str = "rademacher",
     tolerance: float | None = None,
 ) -> Estimate:
     """`flow_log_prob` with Hutchinson's estimate of the divergence: the mean over several probes a point, with its standard error; see `hutchinson_variance`.
@@ -115,11 +112,11 @@ def hutchinson_log_prob(
     points, rows = _checked(velocity, x)
     directions = _PROBES[law](key, (probes, *rows.shape), dtype=rows.dtype)
     base, integrals = _log_probs(process, velocity, rows, directions, start, time, tolerance)
-    value, error = base + jnp.mean(integrals, axis=0), jnp.std(integrals, axis=0, ddof=1) / np.sqrt(probes)
+    value, error = _averaged(base, integrals)
     return Estimate(value.reshape(points.shape[:-1]), error.reshape(points.shape[:-1]), "monte_carlo")
 
 
-def hutchinson_variance(jacobian: Numbers, law: Probes = "rademacher") -> Float[Array, ""]:
+def hutchinson_variance(jacobian: Numbers, law: str = "rademacher") -> Float[Array, ""]:
     """The variance of eps^T M eps, one probe of the trace of a square matrix M, symmetric or not; along a flow, M is the integral of the Jacobian over the path.
 
     Args:
@@ -133,8 +130,23 @@ def hutchinson_variance(jacobian: Numbers, law: Probes = "rademacher") -> Float[
     M = as_floats("jacobian", jacobian)
     if M.ndim != 2 or M.shape[0] != M.shape[1]:
         refuse("jacobian", f"shape {M.shape}", "a square matrix (d, d)", "Integrate the Jacobian over the path of one point.")
+    return _variance(M, law == "rademacher")
+
+
+@eqx.filter_jit
+def _variance(M: Float[Array, "d d"], signs: bool) -> Float[Array, ""]:
     squares = symmetrised(M) ** 2
-    return 2 * jnp.sum(squares if law == "gaussian" else squares - jnp.diag(jnp.diagonal(squares)))
+    return 2 * jnp.sum(squares - jnp.diag(jnp.diagonal(squares)) if signs else squares)
+
+
+@jax.jit
+def _summed(base: Float[Array, " n"], integrals: Float[Array, "m n"]) -> Float[Array, " n"]:
+    return base + jnp.sum(integrals, axis=0)
+
+
+@jax.jit
+def _averaged(base: Float[Array, " n"], integrals: Float[Array, "m n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    return base + jnp.mean(integrals, axis=0), jnp.std(integrals, axis=0, ddof=1) / np.sqrt(len(integrals))
 
 
 def _require_probes(law: str) -> None:
