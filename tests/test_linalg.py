@@ -45,6 +45,9 @@ def test_root_has_finite_right_derivatives_also_at_equal_eigenvalues(spectrum):
     step = 1e-4
     difference = (scipy.linalg.sqrtm(S + step * H) - 2 * R + scipy.linalg.sqrtm(S - step * H)) / step**2
     np.testing.assert_allclose(second, difference, atol=1e-6)  # the difference's rounding: eps / step^2 = 2e-8 times a few
+    W = jnp.asarray(rng.normal(size=(3, 3)))
+    forward_over_reverse = jax.jvp(lambda A: jax.vjp(sqrtm, A)[1](W)[0], (S,), (H,))[1]
+    np.testing.assert_allclose(jnp.sum(forward_over_reverse * H), jnp.sum(W * second), rtol=1e-10)
 
 
 def test_lyapunov_solves_its_equation():
