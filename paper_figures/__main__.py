@@ -20,6 +20,7 @@ from ensembletheory.files import write_whole
 from ensembletheory.progress import progress
 from paper_figures.framework.contract import Figure, nearest
 from paper_figures.framework.page import CLAIMS_FILE, claims_table, write_page
+from paper_figures.framework.provenance import digest
 from paper_figures.framework.runner import FAILED, GREEN, Record, draw_figure, intact_record
 
 __all__ = ["main", "registered"]
@@ -33,7 +34,7 @@ def registered() -> dict[str, Figure]:
     return {name: import_module(f"paper_figures.{name}").FIGURE for name in names}
 
 
-def main(names: Sequence[str] = (), quick: bool = False, out: Path = Path("output"), figures: Mapping[str, Figure] | None = None) -> int:
+def main(names: Sequence[str] = (), quick: bool = False, out: Path = Path("output"), figures: Mapping[str, Figure] | None = None, spectrum: Path | None = None) -> int:
     """Draw the figures called `names`, or draw all and check all claims; rebuild the page in `out`; return the exit status."""
     figures = registered() if figures is None else figures
     unknown = [name for name in names if name not in figures]
@@ -41,6 +42,8 @@ def main(names: Sequence[str] = (), quick: bool = False, out: Path = Path("outpu
         typer.echo(f"unknown figure {name!r}; the nearest: {nearest(name, figures)}. --list shows all.", err=True)
     if unknown:
         return 2
+    if spectrum:
+        figures = {name: _with_spectrum(figure, spectrum) for name, figure in figures.items()}
     et.enable_x64()
     jax.config.update("jax_default_prng_impl", "threefry2x32")
     chosen = [figures[name] for name in names or figures]
@@ -55,6 +58,7 @@ def _command(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Figures to draw; without a name, all are drawn and all claims checked.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small simulations: seconds a figure.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for figures, data, provenance and index.html.")] = Path("output"),
+    spectrum: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Eigenvalues (.npy) in place of those that come with the figures of spectra.")] = None,
     show: Annotated[bool, typer.Option("--list", help="List the figures and stop.")] = False,
 ) -> None:
     """Draw the published figures, assert the numbers of their captions, and write one page of figures and claims."""
@@ -62,7 +66,12 @@ def _command(
         for name, figure in registered().items():
             typer.echo(f"{name}: {figure.title}")
         raise typer.Exit(0)
-    raise typer.Exit(main(names or (), quick, out))
+    raise typer.Exit(main(names or (), quick, out, spectrum=spectrum))
+
+
+def _with_spectrum(figure: Figure, file: Path) -> Figure:
+    """The figure with the eigenvalues of `file`, known by their digest, if it takes any."""
+    return figure.with_inputs(spectrum={"file": str(file), "sha256": digest(file.read_bytes())}) if "spectrum" in figure.inputs else figure
 
 
 def _draw(figure: Figure, out: Path, quick: bool) -> Record:

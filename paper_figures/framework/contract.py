@@ -10,7 +10,7 @@ A figure lives in one file `paper_figures/<name>.py`, which exposes
   number that moves is noticed: the figure is then *red*, and stays on the page as red. Formulas stand between dollar signs.
 
 A number holds when |got - printed| is at most half a unit of the last digit printed, plus, for a simulated number, five standard errors (a correct figure is
-then red with probability 6e-7 per number).
+then red with probability 6e-7 per number), plus, for a number computed from an approximate input, the share of it that the caption allows for this.
 """
 
 import difflib
@@ -37,18 +37,19 @@ Data = dict[str, Any]  # arrays by name; what `compute` returns is made NumPy be
 
 @dataclass(frozen=True)
 class Number:
-    """A number in a caption: what the arrays give, what is printed (with all its digits, as text), and the standard error of a simulated one."""
+    """A number in a caption: what the arrays give, what is printed (with all its digits, as text), the standard error of a simulated one, the relative error allowed."""
 
     name: str
     got: float
     printed: str
     standard_error: float = 0.0
+    relative_error: float = 0.0
 
     @property
     def tolerance(self) -> float:
-        """Half a unit of the last digit printed, plus five standard errors."""
+        """Half a unit of the last digit printed, plus five standard errors, plus the relative error of what is printed."""
         exponent = Decimal(self.printed).as_tuple().exponent
-        return 0.5 * 10.0 ** float(exponent) + STANDARD_ERRORS * float(self.standard_error)
+        return 0.5 * 10.0 ** float(exponent) + STANDARD_ERRORS * float(self.standard_error) + self.relative_error * abs(float(self.printed))
 
     @property
     def holds(self) -> bool:

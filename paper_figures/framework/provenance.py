@@ -17,7 +17,7 @@ from paper_figures.framework.contract import Data, Figure
 __all__ = ["data_digest", "digest", "environment", "inputs_digest", "source_digest"]
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("ensembletheory", "simulations", "paper_figures/framework")
+SOURCES = ("ensembletheory", "simulations", "paper_figures/framework", "paper_figures/shared")
 LIBRARIES = ("ensembletheory", "jax", "jaxlib", "numpy", "scipy", "matplotlib", "equinox", "optax", "scikit-learn", "pyarrow")
 
 

@@ -36,6 +36,11 @@ def test_a_simulated_number_may_be_off_by_five_standard_errors_more():
     assert Number("x", 0.5, "0.50", standard_error=0.1).tolerance == pytest.approx(0.505)
 
 
+def test_a_number_of_an_approximate_input_may_be_off_by_the_error_allowed():
+    assert Number("x", -0.5 - 0.05 - 0.0499, "-0.5", relative_error=0.1).holds
+    assert not Number("x", -0.5 - 0.05 - 0.0501, "-0.5", relative_error=0.1).holds
+
+
 def test_arrays_of_one_entry_are_numbers_too():
     assert Number("x", np.float64(0.5), "0.5", np.float64(0.01)).holds is True
 
