@@ -9,7 +9,7 @@ d/dt x_t = v(t, x_t) to the test. From N(0, R) the map is m + R^{1/2} (R^{-1/2} 
 **Energy.** On the straight path, for data of standard deviation s on the line, Var X_t = c_t = (1-t)^2 s^2 + t^2 and E v^2 = c'^2 / (4 c) = 1 + s^2 - s^2 / c, with
 Var(Z - X_0 | X_t) = s^2 / c. As int_0^1 dt / c = pi / (2 s),
 
-    int E |v|^2 dt = 1 + s^2 - pi s / 2,      int E Var(Z - X_0 | X_t) dt = pi s / 2  (the floor of conditional flow matching);
+    int E |v|^2 dt = 1 + s^2 - pi s / 2,      int E Var(Z - X_0 | X_t) dt = pi s / 2  (the floor of conditional flow matching).
 
 No flow has less than W2^2 = (s - 1)^2 (Benamou & Brenier 2000). The signal a = 1 - t with noise of variance t^2 + 2 k t (1 - t) attains it where k = s, and only there: then
 Var X_t = ((1 - t) s + t)^2 and every particle moves straight at constant speed, though data and source are drawn independently.

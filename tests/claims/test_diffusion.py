@@ -125,15 +125,15 @@ def changed(instance, schemes):
     return -max(abs(recursion(scheme, v, v, nodes(instance["steps"]), instance["rates"]) - v) for scheme in schemes)
 
 
-def ddim_moments(instance, variances, share):
-    """Moments from p_T along DDIM with eta = 1 and `share` of the optimal extra variance, coordinate by coordinate."""
+def ddim_moments(instance, variances, eta, share):
+    """Moments from p_T along DDIM with `share` of the optimal extra variance, coordinate by coordinate."""
     rates, mu = instance["rates"], instance["mean"]
     grid = nodes(instance["steps"])
     grid[-1] = 0.0
     m, v = np.sqrt(signal2(1.0, rates)) * mu, noised(variances, 1.0, rates)
     for t, s in pairwise(grid):
         u, w = signal2(t, rates), signal2(s, rates)
-        L, own = noised(variances, t, rates), (1 - w) / (1 - u) * ((1 - u) - u / w * (1 - w))
+        L, own = noised(variances, t, rates), eta**2 * (1 - w) / (1 - u) * ((1 - u) - u / w * (1 - w))
         c = np.sqrt(w) - np.sqrt((1 - w - own) * u / (1 - u))
         gain = c * np.sqrt(u) * variances / L + np.sqrt((1 - w - own) / (1 - u))
         m = c * (mu + np.sqrt(u) * variances / L * (m - np.sqrt(u) * mu)) + np.sqrt((1 - w - own) / (1 - u)) * m
@@ -141,9 +141,9 @@ def ddim_moments(instance, variances, share):
     return m, v
 
 
-def off_the_data(instance, share):
+def off_the_data(instance, eta, share):
     variances = instance["variance"] * np.ones(2)
-    m, v = ddim_moments(instance, variances, share)
+    m, v = ddim_moments(instance, variances, eta, share)
     return -max(np.max(abs(m - instance["mean"])), np.max(abs(v - variances)))
 
 
@@ -189,9 +189,9 @@ MUTANTS = {
     ("diffusion-sde-before-ode", "four-steps"): (ANY_START | {"rates": np.array(RATES), "steps": np.array([0.1, 0.2, 0.3, 0.4])}, four_steps),
     ("unit-eigenvalue-fixed-point", "euler-maruyama"): (GRID, lambda instance: changed(instance, ["euler-maruyama"])),
     ("unit-eigenvalue-fixed-point", "exponential-integrator"): (GRID, lambda instance: changed(instance, ["exponential"])),
-    ("unit-eigenvalue-fixed-point", "another-eigenvalue"): (GRID | {"variance": 4.0}, lambda instance: changed(instance, SCHEMES[2:])),
-    ("analytic-dpm-isotropic", "any-covariance"): (DATA | {"variance": np.array([4.0, 0.25])}, lambda instance: off_the_data(instance, 1.0)),
-    ("analytic-dpm-isotropic", "posterior-variance"): (DATA | {"variance": 4.0}, lambda instance: off_the_data(instance, 0.0)),
+    ("unit-eigenvalue-fixed-point", "another-eigenvalue"): (GRID | {"variance": 4.0}, lambda instance: changed(instance, ["heun"])),
+    ("analytic-dpm-isotropic", "any-covariance"): (DATA | {"variance": np.array([4.0, 0.25])}, lambda instance: off_the_data(instance, 0.5, 1.0)),
+    ("analytic-dpm-isotropic", "posterior-variance"): (DATA | {"variance": 4.0}, lambda instance: off_the_data(instance, 1.0, 0.0)),
     ("analytic-dpm-variance-bounds", "smaller-bound"): (MODES, smaller_bound),
     ("edm-preconditioner-zero", "another-variance"): (LEVEL | {"variance": 1.0}, lambda instance: residual(instance, 0.0, 1.0)),
     ("edm-preconditioner-zero", "off-centre"): (LEVEL, lambda instance: residual(instance, 1.0, 0.25)),
@@ -238,8 +238,9 @@ def test_recursions_keep_the_unit_eigenvalue(scheme):
     assert recursion(scheme, 1.0, 1.0, nodes(GRID["steps"]), GRID["rates"]) == pytest.approx(1.0, abs=1e-15)
 
 
-def test_ddim_recursion_with_the_optimal_variance_is_exact_for_isotropic_data():
-    m, v = ddim_moments(DATA, np.full(2, 4.0), 1.0)
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_the_recursion_with_the_optimal_variance_is_exact_for_isotropic_data(eta):
+    m, v = ddim_moments(DATA, np.full(2, 4.0), eta, 1.0)
     np.testing.assert_allclose(m, DATA["mean"], rtol=1e-13)
     np.testing.assert_allclose(v, 4.0, rtol=1e-13)
 
