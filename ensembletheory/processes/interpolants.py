@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ensembletheory.errors import Numbers, is_concrete, refuse
+from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.processes.arguments import levels, positive
 from ensembletheory.processes.diffusion import VariancePreserving
 from ensembletheory.processes.path import GaussianPath
@@ -48,7 +48,7 @@ class LinearInterpolant(GaussianPath):
     horizon: Float[Array, ""]
 
     def __init__(self):
-        self.horizon = jnp.asarray(1.0)
+        self.horizon = as_floats("horizon", 1.0)
 
     def a(self, t: Float[Array, ""]) -> Float[Array, ""]:
         """1 - t."""
@@ -110,7 +110,7 @@ class TrigonometricInterpolant(GaussianPath):
     horizon: Float[Array, ""]
 
     def __init__(self):
-        self.horizon = jnp.asarray(1.0)
+        self.horizon = as_floats("horizon", 1.0)
 
     def a(self, t: Float[Array, ""]) -> Float[Array, ""]:
         """cos(pi t / 2), as a sine so that it is exactly zero at the horizon."""

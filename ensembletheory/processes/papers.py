@@ -130,7 +130,7 @@ class _FromKarras(Field):
 class _FromDdpm(Field):
     process: GaussianPath
     predicted: Callable[[Vector, Scalar], Vector]
-    log_signals: Float[Array, " N+1"]
+    log_signals: Float[Array, " levels"]
 
     @property
     def kind(self) -> str:

@@ -78,7 +78,7 @@ class DiscreteVariancePreserving(PreservingPath):
         ValueError: if there is none, or one is not between 0 and 1.
     """
 
-    log_signals: Float[Array, " N+1"]
+    log_signals: Float[Array, " levels"]
     horizon: Float[Array, ""]
 
     def __init__(self, betas: Numbers):
@@ -90,7 +90,7 @@ class DiscreteVariancePreserving(PreservingPath):
         return -jnp.interp(t, jnp.arange(self.log_signals.size, dtype=t.dtype), self.log_signals)
 
 
-def log_signals(betas: Numbers) -> Float[Array, " N+1"]:
+def log_signals(betas: Numbers) -> Float[Array, " levels"]:
     """The logarithms of a_n^2 for n = 0, ..., N, from DDPM's betas (N,).
 
     Raises:

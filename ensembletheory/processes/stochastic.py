@@ -71,7 +71,7 @@ class StochasticInterpolant(eqx.Module):
         refuse_wrong_ends("b", self.b, one, 0.0, 1.0)
         refuse_wrong_ends("gamma", self.gamma, one, 0.0, 0.0)
 
-    def moments(self, mean: Float[Array, " 2d"], cov: Float[Array, "2d 2d"], t: Numbers) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+    def moments(self, mean: Float[Array, " pair"], cov: Float[Array, "pair pair"], t: Numbers) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
         """The mean and covariance of X_t for any coupling with this mean and covariance, Gaussian or not."""
         time = jnp.asarray(t, dtype=mean.dtype)
         (m, n), (S, C, R) = _blocks(mean, cov)
@@ -177,7 +177,7 @@ def _checked(coupling: Law) -> Gaussian | GaussianMixture:
     return as_gaussians(coupling)
 
 
-def _blocks(mean: Float[Array, " 2d"], cov: Float[Array, "2d 2d"]):
+def _blocks(mean: Float[Array, " pair"], cov: Float[Array, "pair pair"]):
     d = halved(mean.shape[0])
     return (mean[:d], mean[d:]), (cov[:d, :d], cov[:d, d:], cov[d:, d:])
 
