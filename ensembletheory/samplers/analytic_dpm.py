@@ -71,7 +71,8 @@ def mean_posterior_variance(process: GaussianPath, law: Law, t: Float[Array, ""]
     noised = process.marginal(law, t)
     if isinstance(law, Gaussian) and isinstance(noised, Gaussian):
         return noise * _trace_of_ratio(law, noised) / law.dim
-    return expectation(noised, _posterior_trace, (noised, (as_gaussians(law),), process.a(t), noise)).value / law.dim
+    unknown = expectation(noised, _posterior_trace, (noised, (as_gaussians(law),), process.a(t), noise)).value / law.dim
+    return jnp.where(noise > 0, unknown, 0.0)  # atoms have no density without noise
 
 
 def _posterior_trace(

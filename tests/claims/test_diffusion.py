@@ -10,7 +10,7 @@ from scipy import integrate
 from scipy.stats import norm
 
 from ensembletheory.claims import get, stored
-from ensembletheory.laws import GaussianMixture, standard_normal
+from ensembletheory.laws import FiniteLaw, GaussianMixture, standard_normal
 from ensembletheory.processes import VariancePreserving
 from ensembletheory.samplers import EulerMaruyama, ExponentialIntegrator, Sampler
 from ensembletheory.samplers.analytic_dpm import mean_posterior_variance
@@ -251,6 +251,13 @@ def test_the_posterior_variance_keeps_its_digits_where_no_signal_is_left():
     law = GaussianMixture(jnp.asarray(instance["weights"]), jnp.asarray([[-2.0], [1.0]]), jnp.asarray([[0.25], [0.5]]))
     found = jax.jit(lambda law, t: mean_posterior_variance(VariancePreserving(20.0, 20.0), law, t))(law, jnp.asarray(1.0))
     assert float(found) == pytest.approx(posterior_variance(instance, 1.0), rel=1e-11)
+
+
+def test_nothing_is_unknown_of_atoms_without_noise():
+    atoms = FiniteLaw([[0.0], [1.0], [3.0]], [0.2, 0.5, 0.3])
+    found = jax.jit(jax.vmap(lambda t: mean_posterior_variance(VariancePreserving(), atoms, t)))(jnp.asarray([0.0, 1.0]))
+    assert float(found[0]) == 0.0
+    assert 0.99 * 1.24 < float(found[1]) < 1.24
 
 
 def test_the_stored_counterexample_to_early_stopping_by_recursion():
