@@ -178,7 +178,7 @@ def _written(error: float) -> str:
     """Two or three digits, a dash for infinity as published, and 0 for rounding."""
     if np.isinf(error):
         return "–"
-    return "0" if error < 1e-9 else f"{error:.2g}" if error < 0.0995 else f"{error:.3f}" if error < 0.9995 else f"{error:.2f}"
+    return "0" if error < 1e-9 else f"{error:#.2g}" if error < 0.0995 else f"{error:.3f}" if error < 0.9995 else f"{error:.2f}"
 
 
 def _robust(name: str, truncation: float) -> bool:

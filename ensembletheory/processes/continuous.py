@@ -17,7 +17,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembletheory.covariance import AxisAligned, Dense, Diagonal, refuse_singular
+from ensembletheory.covariance import AxisAligned, Dense, Diagonal, SemiDefinite, refuse_singular
 from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.kernels import AffineKernel, DiagonalKernel
 from ensembletheory.laws import Gaussian, Law
@@ -62,10 +62,11 @@ def _reversed(process: GaussianPath, law: Gaussian, s: Float[Array, ""], t: Floa
         kept = jnp.minimum((a_t / a_s) ** 2 * C_s / C_t, 1.0)
         return kept ** (e / 2) * jnp.sqrt(C_s / C_t), C_s * (1 - kept**e)
 
-    if isinstance(law.covariance, AxisAligned):
-        factor, noise = along(law.covariance.variances)
+    covariance = law.covariance.inner if isinstance(law.covariance, SemiDefinite) else law.covariance
+    if isinstance(covariance, AxisAligned):
+        factor, noise = along(covariance.variances)
         return DiagonalKernel(factor, (a_s - factor * a_t) * law.mean, Diagonal(noise))
-    variances, Q = jnp.linalg.eigh(law.cov)
+    variances, Q = jnp.linalg.eigh(covariance.as_matrix())
     factor, noise = along(jnp.maximum(variances, 0.0))
     A = (Q * factor[None, :]) @ Q.T
     return AffineKernel(A, a_s * law.mean - a_t * (A @ law.mean), Dense(symmetrised((Q * noise[None, :]) @ Q.T)))

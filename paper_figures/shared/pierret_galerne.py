@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-import ensembletheory as et
 from ensembletheory.errors import refuse
 from ensembletheory.kernels import DiagonalKernel
+from ensembletheory.laws import Gaussian, singular_gaussian
 from ensembletheory.processes import VariancePreserving, reverse_kernel
 from ensembletheory.samplers import Ddpm, Euler, EulerMaruyama, ExponentialIntegrator, Heun, Rk4, Sampler, Scheme
 
@@ -131,8 +131,8 @@ def continuous_variances(
     return jax.vmap(lambda churn: jax.vmap(lambda t: at(churn, t))(times))(churns)
 
 
-def _gaussian(eigenvalues: Float[Array, " d"]) -> et.Gaussian:
-    return et.Gaussian(jnp.zeros_like(eigenvalues), eigenvalues)
+def _gaussian(eigenvalues: Float[Array, " d"]) -> Gaussian:
+    return singular_gaussian(jnp.zeros_like(eigenvalues), eigenvalues)
 
 
 def _field(process: VariancePreserving, scheme: Scheme, eigenvalues: Float[Array, " d"]):

@@ -112,6 +112,20 @@ def test_the_sde_is_never_farther_from_the_path_than_the_flow():
         assert 0 < sde < flow
 
 
+def test_singular_data_are_followed_to_the_end_where_their_law_has_no_density():
+    data = et.laws.singular_gaussian([0.3, 0.7, 0.0], [0.0, 2.0, 1.0])
+    late, whole = reverse_kernel(VP, data, 0.2, 1.0).push(et.standard_normal(3)), reverse_kernel(VP, data, 0.0, 1.0)
+    near = et.mean_score_law([et.Gaussian([0.3, 0.7, 0.0], [1e-12, 2.0, 1.0])], VP)
+    np.testing.assert_allclose(whole.b, near.mean, atol=1e-9)
+    np.testing.assert_allclose(whole.a**2 + whole.C.variances, np.diagonal(near.cov), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose([whole.a[0], whole.b[0], whole.C.variances[0]], [0.0, 0.3, 0.0], atol=1e-15)
+    mean, cov = moments("vp", data, et.standard_normal(3), 0.2, 1.0, 1.0)
+    np.testing.assert_allclose(late.mean, mean, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(late.cov, cov, rtol=1e-8, atol=1e-12)
+    with pytest.raises(ValueError, match="met without noise at time 0"):
+        reverse_kernel(VP, data, 0.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
