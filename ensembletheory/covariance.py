@@ -485,9 +485,9 @@ class SemiDefinite(Covariance):
         """`factor` times S."""
         return SemiDefinite(self.inner.scaled(factor))
 
-    def marginal(self, dims: Sequence[int]) -> Covariance:
-        """The rows and columns `dims`."""
-        return semidefinite(self.inner.marginal(dims))
+    def marginal(self, dims: Sequence[int]) -> "SemiDefinite":
+        """The rows and columns `dims`, which may be regular after all: see `semidefinite`."""
+        return SemiDefinite(self.inner.marginal(dims))
 
     def regressed(self, rest: Sequence[int], given: Sequence[int], x: Float[Array, " b"]) -> tuple[Float[Array, " a"], Covariance]:
         """Refused."""

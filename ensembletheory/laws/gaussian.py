@@ -88,8 +88,8 @@ class Gaussian(Law):
 
     def marginal(self, dims: Sequence[int]) -> "Gaussian":
         """The law of the coordinates `dims`, in that order."""
-        dims = checked_dims(dims, self.dim)
-        return _marginal(self, tuple(dims))
+        part = _marginal(self, tuple(checked_dims(dims, self.dim)))
+        return singular_gaussian(part.mean, part.covariance.inner) if isinstance(part.covariance, SemiDefinite) else part
 
     def condition(self, dims: Sequence[int], values: Numbers) -> "Gaussian":
         """The law of the remaining coordinates, in order, given that the coordinates `dims` equal `values`.
