@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from ensembletheory.errors import Numbers, refuse
 from ensembletheory.laws.weights import checked_weights
 
-__all__ = ["Field", "MeanField", "require_vectors"]
+__all__ = ["Batching", "Field", "MeanField", "require_vectors"]
 
 
 class Field(eqx.Module):
@@ -71,6 +71,30 @@ class MeanField(Field):
         """Refuse a time at which one of the fields is not defined."""
         for field in self.fields:
             field.check(t)
+
+
+class Batching(Field):
+    """A field written for one point which `vmap` over points evaluates by its `batch`; derivatives are those of the one-point form."""
+
+    field: Field
+
+    def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The vector at time t and one point x."""
+        arrays, rest = eqx.partition(self.field, eqx.is_array)
+
+        def one(arrays, t, x):
+            return eqx.combine(arrays, rest)(t, x)
+
+        def many(size, mapped, arrays, t, x):
+            if mapped[-1] and not any(jax.tree.leaves(mapped[:-1])):
+                return eqx.combine(arrays, rest).batch(t, x), True
+            return jax.vmap(one, jax.tree.map(lambda is_mapped: 0 if is_mapped else None, tuple(mapped)), axis_size=size)(arrays, t, x), True
+
+        batched = jax.custom_batching.custom_vmap(one)
+        batched.def_vmap(many)
+        evaluated = jax.custom_jvp(batched)
+        evaluated.defjvp(lambda primals, tangents: jax.jvp(one, primals, tangents))
+        return evaluated(arrays, t, x)
 
 
 def require_vectors(argument: str, field: Field, dim: int) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ensembletheory.covariance import AxisAligned
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
-from ensembletheory.fields import Field, require_vectors
+from ensembletheory.fields import Batching, Field, require_vectors
 from ensembletheory.kernels import AffineKernel, DiagonalKernel
 from ensembletheory.laws import Gaussian, GaussianMixture, Law, standard_normal
 from ensembletheory.laws.law import checked_point
@@ -172,11 +172,12 @@ def _followed(sampler: Sampler, key: PRNGKeyArray, n: int, start: Law, keep: boo
     """The first points, the last with the step that left the finite numbers (-1: none), and all but the first if they are to be kept."""
     key_start, key_noise = jax.random.split(key)
     first, draws = start.sample(key_start, n), sampler.scheme.draws
+    batching = eqx.tree_at(lambda one: one.field, sampler, Batching(sampler.field))
 
     def step(carry, inputs):
         (x, diverged), (t, s, i) = carry, inputs
         z = jax.random.normal(jax.random.fold_in(key_noise, i), (n, draws, x.shape[1]), x.dtype)
-        moved = jax.vmap(sampler._move(t, s))(x, z)
+        moved = jax.vmap(batching._move(t, s))(x, z)
         return (moved, jnp.where((diverged < 0) & ~jnp.all(jnp.isfinite(moved)), i, diverged)), moved if keep else None
 
     steps = (sampler.grid[:-1], sampler.grid[1:], jnp.arange(sampler.grid.size - 1))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import ensembletheory as et
+from ensembletheory.fields import Batching
 from tests.helpers import spd
 
 VP = et.processes.VariancePreserving()
@@ -51,6 +52,24 @@ def test_fields_at_many_points_are_conditional_means(law):
     for values in at_many(law, points):
         for value, kind in zip(values, (*KINDS, "velocity", "score"), strict=True):
             np.testing.assert_allclose(value, expected[kind], rtol=1e-10, atol=1e-11)
+
+
+def test_vmap_over_points_takes_the_batch_and_derivatives_take_one_point_at_a_time():
+    """Also when the law is batched, or time is."""
+    law, points, times = mixture(2), jnp.asarray(RNG.normal(size=(5, 2))), jnp.linspace(0.1, 0.9, 5)
+
+    @eqx.filter_jit
+    def compared(together):
+        def field(law):
+            return together(VP.velocity(law))
+
+        several = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.9 * leaf]), law.means)
+        moved = eqx.filter_vmap(lambda means: jax.vmap(field(eqx.tree_at(lambda one: one.components.mean, law, means)), (None, 0))(times[0], points))(several)
+        slope = jax.grad(lambda scale: jnp.sum(jax.vmap(field(law), (None, 0))(times[0], scale * points) ** 2))(1.0)
+        return jax.vmap(field(law), (None, 0))(times[0], points), jax.vmap(field(law))(times, points), moved, jax.jacfwd(field(law), 1)(times[0], points[0]), slope
+
+    for batched, one in zip(compared(Batching), compared(lambda field: field), strict=True):
+        np.testing.assert_allclose(batched, one, rtol=1e-11, atol=1e-12)
 
 
 def test_derivatives_in_a_covariance_with_equal_eigenvalues():
