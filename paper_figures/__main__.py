@@ -42,6 +42,9 @@ def main(names: Sequence[str] = (), quick: bool = False, out: Path = Path("outpu
         typer.echo(f"unknown figure {name!r}; the nearest: {nearest(name, figures)}. --list shows all.", err=True)
     if unknown:
         return 2
+    if spectrum and not any("spectrum" in figures[name].inputs for name in names or figures):
+        typer.echo(f"--spectrum: {', '.join(names or figures)} take no spectrum.", err=True)
+        return 2
     if spectrum:
         figures = {name: _with_spectrum(figure, spectrum) for name, figure in figures.items()}
     et.enable_x64()

@@ -5,6 +5,7 @@ import collections
 import numpy as np
 import pytest
 
+from paper_figures import pierret_galerne_fig2
 from paper_figures.__main__ import main
 from paper_figures.framework.runner import read_record
 from paper_figures.pierret_galerne_table import DOUBLED, FIGURE
@@ -73,6 +74,11 @@ def test_a_file_of_eigenvalues_takes_the_place_of_the_knots_and_zeros_are_met_wi
     assert all(not np.isnan(data[name]).any() for name in (*NAMES, "SDE", "ODE"))
     assert [name for name in NAMES if np.isinf(data[name]).any()] == [DOUBLED, "Heun", "RK4"]
     np.testing.assert_allclose(data["EM"][0, 3], knots["EM"][0, 3], rtol=1e-3)
+
+
+def test_a_spectrum_for_figures_that_take_none_is_wrong_use(tmp_path, capsys):
+    assert main([pierret_galerne_fig2.FIGURE.name], out=tmp_path, figures={pierret_galerne_fig2.FIGURE.name: pierret_galerne_fig2.FIGURE}, spectrum=tmp_path / "any.npy") == 2
+    assert "--spectrum: pierret_galerne_fig2 take no spectrum" in capsys.readouterr().err
 
 
 def test_spectra_that_are_none_are_refused(tmp_path):
