@@ -34,10 +34,10 @@ class _LinearBeta(DecayingPath):
     def __init__(self, beta_min: Numbers = 0.1, beta_max: Numbers = 20.0, horizon: Numbers = 1.0):
         self.beta_min, self.beta_max = as_floats("beta_min", beta_min), as_floats("beta_max", beta_max)
         self.horizon = as_floats("horizon", horizon)
-        values = (self.beta_min, self.beta_max, self.horizon)
-        if is_concrete(*values) and not (self.beta_min >= 0 and self.beta_max > 0 and self.horizon > 0):
-            got = ", ".join(f"{float(value):.6g}" for value in values)
-            refuse("beta_min, beta_max, horizon", got, "beta_min >= 0, beta_max > 0, horizon > 0", "Song's values are 0.1, 20 and 1.")
+        if is_concrete(self.beta_min, self.beta_max, self.horizon):
+            low, high, end = float(self.beta_min), float(self.beta_max), float(self.horizon)
+            if not (low >= 0 and high > 0 and end > 0):
+                refuse("beta_min, beta_max, horizon", f"{low:.6g}, {high:.6g}, {end:.6g}", "beta_min >= 0, beta_max > 0, horizon > 0", "Song's values are 0.1, 20 and 1.")
 
     def decay(self, t: Float[Array, ""]) -> Float[Array, ""]:
         """int_0^t b."""

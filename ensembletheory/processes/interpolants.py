@@ -16,6 +16,7 @@ starts with the noise sigma_min, which `VarianceExploding` does not. A path name
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -141,9 +142,8 @@ class Interpolant(GaussianPath):
         self.signal, self.deviation, self.horizon = a, s, positive("horizon", horizon)
 
     def __check_init__(self):
-        refuse_wrong_ends("a", self.signal, self.horizon, 1.0, 0.0)
-        refuse_wrong_ends("s", self.deviation, self.horizon, 0.0, 1.0)
-        angles = jax.vmap(lambda t: jnp.arctan2(self.deviation(t), self.signal(t)))(jnp.linspace(0.0, self.horizon, 65))
+        refuse_wrong_ends({"a": (self.signal, 1.0, 0.0), "s": (self.deviation, 0.0, 1.0)}, self.horizon)
+        angles = _angles(self)
         if is_concrete(angles) and not np.all(np.diff(angles) >= -1e-9):
             refuse("a, s", "noise levels s / a that fall, or are not numbers, in between", "s / a that grows from data to noise", "Check both functions between the ends.")
 
@@ -156,13 +156,24 @@ class Interpolant(GaussianPath):
         return self.deviation(t) ** 2
 
 
-def refuse_wrong_ends(argument: str, coefficient: Coefficient, horizon: Float[Array, ""], first: float, last: float) -> None:
-    """Refuse a coefficient whose values at time 0 and the horizon, where they can be looked at, are not the given ones.
+def refuse_wrong_ends(coefficients: dict[str, tuple[Coefficient, float, float]], horizon: Float[Array, ""]) -> None:
+    """Refuse a coefficient whose values at time 0 and the horizon, where they can be looked at, are not the two given ones.
 
     Raises:
         ValueError: naming both values.
     """
-    start, end = coefficient(jnp.zeros_like(horizon)), coefficient(horizon)
-    if is_concrete(start, end) and not (abs(start - first) <= 1e-9 and abs(end - last) <= 1e-9):
-        got = f"{float(start):.6g} at time 0 and {float(end):.6g} at {float(horizon):.6g}"
-        refuse(argument, got, f"{first:g} at time 0 and {last:g} at the horizon", "Time 0 is the data, the horizon the source; papers may run the other way.")
+    values = _ends([coefficient for coefficient, _, _ in coefficients.values()], horizon)
+    for (argument, (_, first, last)), (start, end) in zip(coefficients.items(), values, strict=True):
+        if is_concrete(start, end) and not (abs(float(start) - first) <= 1e-9 and abs(float(end) - last) <= 1e-9):
+            got = f"{float(start):.6g} at time 0 and {float(end):.6g} at {float(horizon):.6g}"
+            refuse(argument, got, f"{first:g} at time 0 and {last:g} at the horizon", "Time 0 is the data, the horizon the source; papers may run the other way.")
+
+
+@eqx.filter_jit
+def _ends(coefficients: list[Coefficient], horizon: Float[Array, ""]) -> list[tuple[Float[Array, ""], Float[Array, ""]]]:
+    return [(coefficient(jnp.zeros_like(horizon)), coefficient(horizon)) for coefficient in coefficients]
+
+
+@eqx.filter_jit
+def _angles(path: Interpolant) -> Float[Array, " n"]:
+    return jax.vmap(lambda t: jnp.arctan2(path.deviation(t), path.signal(t)))(jnp.linspace(0.0, path.horizon, 65))

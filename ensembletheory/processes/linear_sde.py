@@ -52,7 +52,7 @@ class LinearSde(Process):
             refuse("A", f"shape {self.A.shape}", "a square matrix (d, d)", "For a scalar drift see OrnsteinUhlenbeck.")
         if noise.ndim != 2 or noise.shape[0] != self.dim:
             refuse("G", f"shape {noise.shape}", f"({self.dim}, m)", "One row a coordinate, one column a noise; for G G^T = Q pass a root of Q.")
-        self.G, self.horizon = sqrtm(noise @ noise.T), positive("horizon", horizon)
+        self.G, self.horizon = _root(noise), positive("horizon", horizon)
 
     @property
     def dim(self) -> int:
@@ -145,6 +145,12 @@ class _LinearField(Field):
         if is_concrete(t) and float(t) == 0:
             for k, component in enumerate(components(self.law)):
                 refuse_singular(f"law, whose covariance {k} is met without noise at time 0", component.covariance)
+
+
+@jax.jit
+def _root(G: Float[Array, "d m"]) -> Float[Array, "d d"]:
+    """The symmetric root of G G^T."""
+    return sqrtm(G @ G.T)
 
 
 @eqx.filter_jit

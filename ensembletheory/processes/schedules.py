@@ -7,6 +7,7 @@ r"""Variance-preserving paths, a^2 + s^2 = 1, with schedules other than Song's.
 - Discrete: DDPM's betas (Ho et al. 2020), a_n^2 = prod_{i <= n} (1 - beta_i) at n = 0, 1, ..., N, with log a linear between.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -101,4 +102,9 @@ def log_signals(betas: Numbers) -> Float[Array, " levels"]:
         refuse("betas", f"shape {values.shape}", "(N,) with N >= 1", "One beta a step, such as np.linspace(1e-4, 0.02, 1000).")
     if is_concrete(values) and not np.all((np.asarray(values) > 0) & (np.asarray(values) < 1)):
         refuse("betas", f"values from {np.min(values):.6g} to {np.max(values):.6g}", "values between 0 and 1", "A beta is the share of variance that a step replaces.")
-    return jnp.concatenate([jnp.zeros(1, values.dtype), jnp.cumsum(jnp.log1p(-values))])
+    return _accumulated(values)
+
+
+@jax.jit
+def _accumulated(betas: Float[Array, " N"]) -> Float[Array, " levels"]:
+    return jnp.concatenate([jnp.zeros(1, betas.dtype), jnp.cumsum(jnp.log1p(-betas))])

@@ -66,10 +66,7 @@ class StochasticInterpolant(eqx.Module):
     gamma: Coefficient = _absent
 
     def __check_init__(self):
-        one = jnp.ones(())
-        refuse_wrong_ends("a", self.a, one, 1.0, 0.0)
-        refuse_wrong_ends("b", self.b, one, 0.0, 1.0)
-        refuse_wrong_ends("gamma", self.gamma, one, 0.0, 0.0)
+        refuse_wrong_ends({"a": (self.a, 1.0, 0.0), "b": (self.b, 0.0, 1.0), "gamma": (self.gamma, 0.0, 0.0)}, as_floats("horizon", 1.0))
 
     def moments(self, mean: Float[Array, " pair"], cov: Float[Array, "pair pair"], t: Numbers) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
         """The mean and covariance of X_t for any coupling with this mean and covariance, Gaussian or not."""
