@@ -60,6 +60,17 @@ def heun(name, x, steps):
     return x
 
 
+def rk4(name, x, steps):
+    h = 1 / steps
+    for k in range(steps):
+        t = 1 - k * h
+        k1 = velocity(name, t, x)
+        k2 = velocity(name, t - h / 2, x - h / 2 * k1)
+        k3 = velocity(name, t - h / 2, x - h / 2 * k2)
+        x = x - h / 6 * (k1 + 2 * k2 + 2 * k3 + velocity(name, t - h, x - h * k3))
+    return x
+
+
 def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
@@ -86,7 +97,7 @@ def test_errors_are_those_of_recursions_written_by_hand(drawn, name):
     data = drawn(FIGURE).data
     exact = data[f"{name} exact"]
     begun = solve(name, exact, 0.0, 1.0)
-    for solver, scheme, cost in (("euler", euler, 1), ("midpoint", midpoint, 2), ("heun", heun, 2)):
+    for solver, scheme, cost in (("euler", euler, 1), ("midpoint", midpoint, 2), ("heun", heun, 2), ("rk4", rk4, 4)):
         for i in (1, 4):
             error = np.sqrt(np.mean(np.sum((scheme(name, begun, data["budgets"][i] // cost) - exact) ** 2, axis=1)))
             assert data[f"{name} {solver}"][i] == pytest.approx(error, rel=1e-3), (solver, i)
@@ -97,7 +108,7 @@ def test_laws_of_solvers_are_products_of_their_factors(drawn):
     data = drawn(FIGURE).data
     rate = lambda t: (5 * t - 4) / (4 * (1 - t) ** 2 + t**2)  # noqa: E731
 
-    def rk4(t, h):
+    def runge_kutta(t, h):
         k1 = rate(t)
         k2 = rate(t - h / 2) * (1 - h / 2 * k1)
         k3 = rate(t - h / 2) * (1 - h / 2 * k2)
@@ -107,7 +118,7 @@ def test_laws_of_solvers_are_products_of_their_factors(drawn):
         "euler": lambda t, h: 1 - h * rate(t),
         "midpoint": lambda t, h: 1 - h * rate(t - h / 2) * (1 - h / 2 * rate(t)),
         "heun": lambda t, h: 1 - h / 2 * (rate(t) + rate(t - h) * (1 - h * rate(t))),
-        "rk4": rk4,
+        "rk4": runge_kutta,
     }
     for solver, factor in factors.items():
         for steps, found in zip(data["gaussian_steps"], data[f"gaussian {solver}"], strict=True):
