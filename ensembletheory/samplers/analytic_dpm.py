@@ -45,7 +45,7 @@ class AnalyticDpm(Scheme):
 
     def __init__(self, process: GaussianPath, law: Law, grid: Numbers, eta: float = 1.0):
         self.times, self.eta = jnp.sort(as_floats("grid", grid)), eta
-        self.variances = jnp.stack([mean_posterior_variance(process, law, t) for t in self.times])
+        self.variances = _at_all(process, law, self.times)
 
     @property
     def draws(self) -> int:
@@ -59,6 +59,11 @@ class AnalyticDpm(Scheme):
         unknown = path.a(s) - jnp.sqrt(jnp.maximum(path.noise_variance(s) - own, 0.0)) * path.a(t) / jnp.sqrt(path.noise_variance(t))
         variance = own + unknown**2 * jnp.interp(t, self.times, self.variances)
         return towards(path, field(t, x), own, t, s, x) + jnp.sqrt(variance) * z[0]
+
+
+@eqx.filter_jit
+def _at_all(process: GaussianPath, law: Law, times: Float[Array, " n"]) -> Float[Array, " n"]:
+    return jax.lax.map(lambda t: mean_posterior_variance(process, law, t), times)
 
 
 def mean_posterior_variance(process: GaussianPath, law: Law, t: Float[Array, ""]) -> Float[Array, ""]:
