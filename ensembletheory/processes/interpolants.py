@@ -70,7 +70,7 @@ class OptimalTransportPath(GaussianPath):
     sigma_min: Float[Array, ""]
     horizon: Float[Array, ""]
 
-    def __init__(self, sigma_min: Numbers):
+    def __init__(self, sigma_min: Numbers = 1e-4):
         self.sigma_min, self.horizon = levels(sigma_min, 1.0)
 
     def a(self, t: Float[Array, ""]) -> Float[Array, ""]:
