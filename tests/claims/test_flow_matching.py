@@ -1,5 +1,7 @@
 """Claims about flow matching: integrals derived by SymPy, flows by SciPy's solver, order statistics by quadrature, mutants violated by hand."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +70,7 @@ def larger_constant(instance):
     return found - 1.05 * (m**2 + (s - 1) ** 2)
 
 
+@cache
 def correlation(batch):
     """The mean square of E Z_{i:B}, by adaptive quadrature over the density of each order statistic."""
 
@@ -75,7 +78,7 @@ def correlation(batch):
         density = lambda x: x * stats.norm.pdf(x) * stats.binom.pmf(i, batch - 1, stats.norm.cdf(x)) * batch  # noqa: E731
         return integrate.quad(density, -9, 9, epsabs=1e-12, limit=200)[0]
 
-    return np.mean([mean(i) ** 2 for i in range(batch)])
+    return 2 * sum(mean(i) ** 2 for i in range(batch // 2)) / batch  # the middle one, if any, is 0
 
 
 def worst_matching(instance):
