@@ -1,6 +1,8 @@
 """The table: green from the knots, red when an input moves, every cell again by recursions, and infinite, never NaN, where the spectrum is singular."""
 
 import collections
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,3 +88,14 @@ def test_spectra_that_are_none_are_refused(tmp_path):
         np.save(tmp_path / "bad.npy", bad)
         with pytest.raises(ValueError, match=r"`spectrum`: got .*eigenvalues >= 0"):
             FIGURE.compute(**FIGURE.with_inputs(spectrum={"file": str(tmp_path / "bad.npy")}).settings(quick=True))
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize(("version", "cells"), [("icml", 22 * 8 + 8 * 2 + 4 * 8 + 2), ("preprint", 16 * 8 + 8 * 2)])
+def test_every_published_cell_is_met_to_its_digits_by_the_published_spectra(tmp_path, version, cells):
+    """Where ENSEMBLETHEORY_SPECTRA names a folder with the files that stand beside the authors' code, which has no licence."""
+    file = Path(os.environ.get("ENSEMBLETHEORY_SPECTRA", "nowhere")) / f"cifar10_eigenvalues_{version}.npy"
+    if not file.exists():
+        pytest.skip(f"{file.name} is not at hand")
+    assert main([FIGURE.name], out=tmp_path, figures={FIGURE.name: FIGURE}, spectrum=file) == 0
+    assert len(read_record(tmp_path / f"{FIGURE.name}.json")["numbers"]) == cells
