@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from scipy.special import log_ndtr
 
 from ensembletheory.covariance import Dense, SemiDefinite, refuse_singular
-from ensembletheory.errors import Numbers, refuse
+from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimate import Estimate
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
 from ensembletheory.laws.gaussian import is_singular
@@ -90,16 +90,14 @@ def minibatch_moments(data: Law, source: Law, batch: int) -> tuple[Float[Array, 
     data, source = _gaussians(data, source)
     if data.dim != 1:
         refuse("data", f"dimension {data.dim}", "dimension 1, where sorting is the optimal plan", "In more dimensions the correlation has no closed form: draw batches.")
-    spread = jnp.sqrt(jnp.stack([data.cov[0, 0], source.cov[0, 0]]))
-    correlation = minibatch_correlation(batch).value
-    return jnp.concatenate([data.mean, source.mean]), spread[:, None] * spread[None, :] * jnp.asarray([[1.0, correlation], [correlation, 1.0]])
+    return _correlated(data, source, minibatch_correlation(batch).value)
 
 
 def coupling_cost(mean: Numbers, cov: Numbers) -> Float[Array, ""]:
     """E|X_0 - X_1|^2 of a coupling with this mean (2d,) and covariance (2d, 2d)."""
-    m, S = jnp.asarray(mean, dtype=float), jnp.asarray(cov, dtype=float)
-    d = halved(m.size)
-    return jnp.sum((m[:d] - m[d:]) ** 2) + jnp.trace(S[:d, :d] + S[d:, d:] - 2 * S[:d, d:])
+    m, S = as_floats("mean", mean), as_floats("cov", cov)
+    halved(m.size)
+    return _cost(m, S)
 
 
 def halved(size: int) -> int:
@@ -159,6 +157,18 @@ def _bridged(data: Gaussian, source: Gaussian, epsilon: Float[Array, ""]) -> Gau
     root, e = sqrtm(data.cov), epsilon / 4 * jnp.eye(data.dim)
     K = _inner(root, source)
     return _joint(data, source, _conjugated(root, symmetrised(solve_spd(sqrtm(K + e @ e) + e, K))), is_singular(source))
+
+
+@eqx.filter_jit
+def _correlated(data: Gaussian, source: Gaussian, correlation: Float[Array, ""]) -> tuple[Float[Array, "2"], Float[Array, "2 2"]]:
+    joint = _joint(data, source, correlation * jnp.sqrt(data.cov * source.cov), True)
+    return joint.mean, joint.cov
+
+
+@jax.jit
+def _cost(m: Float[Array, " pair"], S: Float[Array, "pair pair"]) -> Float[Array, ""]:
+    d = m.size // 2
+    return jnp.sum((m[:d] - m[d:]) ** 2) + jnp.trace(S[:d, :d] + S[d:, d:] - 2 * S[:d, d:])
 
 
 def _inner(root: Float[Array, "d d"], source: Gaussian) -> Float[Array, "d d"]:

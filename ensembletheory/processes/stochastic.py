@@ -68,12 +68,9 @@ class StochasticInterpolant(eqx.Module):
     def __check_init__(self):
         refuse_wrong_ends({"a": (self.a, 1.0, 0.0), "b": (self.b, 0.0, 1.0), "gamma": (self.gamma, 0.0, 0.0)}, as_floats("horizon", 1.0))
 
-    def moments(self, mean: Float[Array, " pair"], cov: Float[Array, "pair pair"], t: Numbers) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-        """The mean and covariance of X_t for any coupling with this mean and covariance, Gaussian or not."""
-        time = jnp.asarray(t, dtype=mean.dtype)
-        (m, n), (S, C, R) = _blocks(mean, cov)
-        a, b = self.a(time), self.b(time)
-        return a * m + b * n, a**2 * S + b**2 * R + a * b * (C + C.T) + self.gamma(time) ** 2 * jnp.eye(len(m), dtype=m.dtype)
+    def moments(self, mean: Numbers, cov: Numbers, t: Numbers) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+        """The mean and covariance of X_t for any coupling with this mean (2d,) and covariance (2d, 2d), Gaussian or not."""
+        return _moments(self, as_floats("mean", mean), as_floats("cov", cov), as_floats("t", t))
 
     def marginal(self, coupling: Law, t: Numbers) -> Gaussian | GaussianMixture:
         """The law of X_t: a Gaussian of a Gaussian coupling, else a mixture.
@@ -180,9 +177,18 @@ def _blocks(mean: Float[Array, " pair"], cov: Float[Array, "pair pair"]):
 
 
 @eqx.filter_jit
+def _moments(
+    interpolant: StochasticInterpolant, mean: Float[Array, " pair"], cov: Float[Array, "pair pair"], t: Float[Array, ""]
+) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+    (m, n), (S, C, R) = _blocks(mean, cov)
+    a, b = interpolant.a(t), interpolant.b(t)
+    return a * m + b * n, a**2 * S + b**2 * R + a * b * (C + C.T) + interpolant.gamma(t) ** 2 * jnp.eye(len(m), dtype=m.dtype)
+
+
+@eqx.filter_jit
 def _marginal(interpolant: StochasticInterpolant, coupling: Gaussian | GaussianMixture, t: Float[Array, ""]) -> Gaussian | GaussianMixture:
     def seen(pair: Gaussian) -> Gaussian:
-        mean, cov = interpolant.moments(pair.mean, pair.cov, t)
+        mean, cov = _moments(interpolant, pair.mean, pair.cov, t)
         return Gaussian(mean, Dense(cov))
 
     if isinstance(coupling, Gaussian):

@@ -196,26 +196,26 @@ def test_the_numbers_of_song():
     np.testing.assert_allclose(sub["a"], vp["a"], rtol=1e-15)
     np.testing.assert_allclose(sub["s2"], vp["s2"] ** 2, rtol=1e-14)
     np.testing.assert_allclose(sub["g2"], vp["g2"] * (1 - vp["a"] ** 4), rtol=1e-8)
-    exploding = P.VarianceExploding()
-    assert float(exploding.noise_variance(jnp.asarray(1.0))) == pytest.approx(50.0**2 - 0.01**2, rel=1e-14)
-    assert float(exploding.noise_variance(jnp.asarray(1e-9))) == pytest.approx(2e-13 * np.log(5000), rel=1e-8)  # no cancellation near the data
+    near_data, at_noise = jets(P.VarianceExploding(), jnp.asarray(np.array([1e-9, 1.0])))["s2"]
+    assert float(at_noise) == pytest.approx(50.0**2 - 0.01**2, rel=1e-14)
+    assert float(near_data) == pytest.approx(2e-13 * np.log(5000), rel=1e-8)  # nothing cancels near the data
 
 
 @eqx.filter_jit
-def ends(vp, linear, law):
+def ends(vp, linear, interpolants, law):
     start, end = jnp.zeros(()), jnp.ones(())
     velocities = linear.velocity(law)(end, X), linear.velocity(law)(start, X), vp.velocity(law)(start, X)
-    return velocities, (law.mean, law._score(X)), (vp.marginal(law, start).cov, linear.marginal(law, start).cov, law.cov)
+    return velocities, (law.mean, law._score(X)), (vp.marginal(law, start).cov, linear.marginal(law, start).cov, law.cov), [path.a(path.horizon) for path in interpolants]
 
 
 def test_both_ends_of_time():
-    (end, start, vp_start), (mean, score), covs = ends(PATHS["variance preserving"], PATHS["linear"], MIXTURE)
+    interpolants = [PATHS[name] for name in ("linear", "trigonometric", "general", "cosine")]
+    (end, start, vp_start), (mean, score), covs, signals = ends(PATHS["variance preserving"], PATHS["linear"], interpolants, MIXTURE)
     np.testing.assert_allclose(end, X - mean, atol=1e-12)  # all noise: E[Z - X_0 | Z = x]
     np.testing.assert_allclose(start, -X, atol=1e-12)  # all data: E[Z - x]
     np.testing.assert_allclose(vp_start, -0.1 / 2 * (X + score), rtol=1e-10)
     np.testing.assert_allclose(covs, np.broadcast_to(covs[2], (3, 2, 2)), atol=1e-14)
-    for name in ("linear", "trigonometric", "general", "cosine"):
-        assert float(PATHS[name].a(PATHS[name].horizon)) == 0
+    assert all(float(signal) == 0 for signal in signals)
 
 
 def test_noised_samples_have_the_marginal_law():
