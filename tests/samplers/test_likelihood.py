@@ -73,8 +73,9 @@ def test_a_loose_tolerance_is_kept_and_a_fine_grid_agrees():
     np.testing.assert_allclose(fine, tight, atol=1e-6)
 
 
-def test_flow_matching_to_a_gaussian_has_its_density():
-    data, x = et.Gaussian([0.7, -1.0], spd(RNG, 2)), RNG.normal(size=(5, 2))
+@pytest.mark.parametrize("d", [2, 6])
+def test_flow_matching_to_a_gaussian_has_its_density(d):
+    data, x = et.Gaussian(RNG.normal(size=d), spd(RNG, d)), RNG.normal(size=(5, d))
     np.testing.assert_allclose(flow_log_prob(LINEAR, LINEAR.velocity(data), x, tolerance=TIGHT), stats.multivariate_normal(data.mean, data.cov).logpdf(x), atol=1e-10)
 
 
