@@ -53,7 +53,8 @@ def _solved(
 ) -> dict[str, Array]:
     """Unexplained shares by level, W2 after a jump to each EDM level, and the parts of the largest and the smallest feature that the Gaussian's denoiser recovers."""
     members = [et.Gaussian(mean[None], variance[None]) for mean, variance in zip(means, variances, strict=True)]
-    line, matched, path = et.linear_pool(members, weights), et.match_moments(members, weights), et.processes.EdmPath()
+    line, matched = et.GaussianMixture(weights, means[:, None], variances[:, None]), et.match_moments(members, weights)
+    path = et.processes.EdmPath()
     spectrum = jnp.append(matched.cov[0], jnp.full(dim - 1, floor))
     edm, features = edm_grid(path, edm_levels)[:-1], jnp.stack([spectrum[0], spectrum[-1]])
     squared = jax.vmap(lambda s: _missed(line, matched, s))(edm)
@@ -161,7 +162,7 @@ def _draw_emergence(ax: Axes, data: Data) -> None:
         offset, align = ((5, 4), "left") if k == 0 else ((-5, -6), "right")
         write_beside(ax, data["halves"][k - 2], data["recovered"][k - 2, k], rf"$\lambda={variance:.3g}$", MATCHED, offset, align)
     ax.set(ylabel=r"$\lambda/(\lambda+s^2)$", ylim=(0, 1.03))
-    _noise_axis(ax, 2e-3)
+    _noise_axis(ax, 4e-4)
 
 
 def _noise_axis(ax: Axes, least: float) -> None:
