@@ -72,7 +72,8 @@ class GaussianPath(Process):
         """
         angle = as_floats("angle", angle)
         lowest, highest = self.angle(jnp.zeros_like(self.horizon)), self.angle(self.horizon)
-        if is_concrete(angle, highest) and (np.min(angle) < lowest or np.max(angle) > highest):
+        rounding = 8 * jnp.finfo(angle.dtype).eps
+        if is_concrete(angle, highest) and (np.min(angle) < lowest - rounding or np.max(angle) > highest + rounding):
             got = f"noise levels s/a from {float(jnp.tan(jnp.min(angle))):.6g} to {float(jnp.tan(jnp.max(angle))):.6g}"
             refuse("angle", got, f"from {float(jnp.tan(lowest)):.6g} to {float(jnp.tan(highest)):.6g}", "Stay within the levels of the process, or lengthen its horizon.")
         return _bisected(self, angle)

@@ -2,8 +2,9 @@ r"""Variance-preserving paths, a^2 + s^2 = 1, with schedules other than Song's.
 
 - Cosine (Nichol & Dhariwal 2021): a_t = cos(theta_t) / cos(theta_0), theta_t = (pi / 2) (t/T + o) / (1 + o), offset o = 0.008. At the horizon a = 0, and the SDE's b is
   infinite there: start an SDE's scheme a little earlier; flows may start at the horizon.
-- EDM: a = 1 / sqrt(1 + sigma^2), the EDM process divided by sqrt(1 + sigma^2), with sigma_t^2 = p_t^2 - p_0^2 and the powers of Karras et al. (2022, equation 5),
-  p_t = (sigma_min^(1/rho) + (t/T) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho; they stop at sigma_min, here time 0 is the data.
+- EDM: a = 1 / sqrt(1 + sigma^2), the EDM process divided by sqrt(1 + sigma^2), with the powers of Karras et al. (2022, equation 5),
+  p_t = (sigma_min^(1/rho) + (t/T) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho. They stop at sigma_min; here time 0 is the data, and sigma_t^2 is p_t^2 - p_0^2, scaled to end
+  at sigma_max^2.
 - Discrete: DDPM's betas (Ho et al. 2020), a_n^2 = prod_{i <= n} (1 - beta_i) at n = 0, 1, ..., N, with log a linear between.
 """
 
@@ -65,8 +66,9 @@ class EdmVariancePreserving(PreservingPath):
 
     def decay(self, t: Float[Array, ""]) -> Float[Array, ""]:
         """log(1 + sigma_t^2)."""
-        growth = t / self.horizon * ((self.sigma_max / self.sigma_min) ** (1 / self.rho) - 1)  # p_t = sigma_min (1 + growth)^rho
-        return jnp.log1p(self.sigma_min**2 * jnp.expm1(2 * self.rho * jnp.log1p(growth)))
+        growth = (self.sigma_max / self.sigma_min) ** (1 / self.rho) - 1
+        gone, whole = (jnp.expm1(2 * self.rho * jnp.log1p(growth * share)) for share in (t / self.horizon, jnp.ones_like(t)))  # p_t^2 / p_0^2 - 1
+        return jnp.log1p(self.sigma_max**2 * gone / whole)
 
 
 class DiscreteVariancePreserving(PreservingPath):
