@@ -1,6 +1,7 @@
 r"""Weights on the simplex, and the logarithm of a weighted sum of exponentials.
 
-log sum_k w_k exp(a_k) is differentiable in the weights also where one is zero: the derivative is exp(a_k) / sum, capped at exp(700) for a zero-weight term that dwarfs it.
+log sum_k w_k exp(a_k) is differentiable in the weights also where one is zero: the derivative is exp(a_k) / sum, capped at the root of the largest number for a
+zero-weight term that dwarfs it.
 """
 
 import jax
@@ -11,9 +12,6 @@ from jaxtyping import Array, Float
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 
 __all__ = ["checked_weights", "log_weighted_sum", "relative_terms"]
-
-_LARGEST_EXPONENT = 700.0
-
 
 def checked_weights(weights: Numbers | None, K: int) -> Float[Array, " K"]:
     """`weights` as an array on the simplex of R^K; None means 1/K each.
@@ -36,9 +34,14 @@ def checked_weights(weights: Numbers | None, K: int) -> Float[Array, " K"]:
 def log_weighted_sum(weights: Float[Array, " K"], exponents: Float[Array, " K"]) -> Float[Array, ""]:
     """Log sum_k w_k exp(a_k)."""
     top = jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0, exponents, -jnp.inf)))
-    return top + jnp.log(weights @ jnp.exp(jnp.minimum(exponents - top, _LARGEST_EXPONENT)))
+    return top + jnp.log(weights @ _bounded_exp(exponents - top))
 
 
 def relative_terms(weights: Float[Array, " K"], exponents: Float[Array, " K"]) -> Float[Array, " K"]:
     """w_k exp(a_k) / sum_j w_j exp(a_j)."""
-    return weights * jnp.exp(jnp.minimum(exponents - log_weighted_sum(weights, exponents), _LARGEST_EXPONENT))
+    return weights * _bounded_exp(exponents - log_weighted_sum(weights, exponents))
+
+
+def _bounded_exp(exponents: Float[Array, " K"]) -> Float[Array, " K"]:
+    """Exp, at most the root of the largest number: what has no weight may be far above the rest, and its products, slopes included, must stay finite."""
+    return jnp.exp(jnp.minimum(exponents, np.log(jnp.finfo(exponents.dtype).max) / 2))

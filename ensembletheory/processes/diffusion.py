@@ -24,44 +24,55 @@ from ensembletheory.processes.path import GaussianPath
 __all__ = ["EdmPath", "OrnsteinUhlenbeck", "SubVariancePreserving", "VarianceExploding", "VariancePreserving"]
 
 
-class _LinearBeta(DecayingPath):
-    """b_t = beta_min + (beta_max - beta_min) t / horizon."""
-
-    beta_min: Float[Array, ""]
-    beta_max: Float[Array, ""]
-    horizon: Float[Array, ""]
-
-    def __init__(self, beta_min: Numbers = 0.1, beta_max: Numbers = 20.0, horizon: Numbers = 1.0):
-        self.beta_min, self.beta_max = as_floats("beta_min", beta_min), as_floats("beta_max", beta_max)
-        self.horizon = as_floats("horizon", horizon)
-        if is_concrete(self.beta_min, self.beta_max, self.horizon):
-            low, high, end = float(self.beta_min), float(self.beta_max), float(self.horizon)
-            if not (low >= 0 and high > 0 and end > 0):
-                refuse("beta_min, beta_max, horizon", f"{low:.6g}, {high:.6g}, {end:.6g}", "beta_min >= 0, beta_max > 0, horizon > 0", "Song's values are 0.1, 20 and 1.")
-
-    def decay(self, t: Float[Array, ""]) -> Float[Array, ""]:
-        """int_0^t b."""
-        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / (2 * self.horizon)
-
-
-class VariancePreserving(_LinearBeta, PreservingPath):
+class VariancePreserving(PreservingPath):
     """VP diffusion with b_t = beta_min + (beta_max - beta_min) t / horizon.
 
     Raises:
         ValueError: unless 0 <= beta_min, 0 < beta_max and 0 < horizon, all finite.
     """
 
+    beta_min: Float[Array, ""]
+    beta_max: Float[Array, ""]
+    horizon: Float[Array, ""]
 
-class SubVariancePreserving(_LinearBeta):
+    def __init__(self, beta_min: Numbers = 0.1, beta_max: Numbers = 20.0, horizon: Numbers = 1.0):
+        self.beta_min, self.beta_max, self.horizon = _linear_beta(beta_min, beta_max, horizon)
+
+    def decay(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """int_0^t b."""
+        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / (2 * self.horizon)
+
+
+class SubVariancePreserving(DecayingPath):
     """Sub-VP diffusion with b_t = beta_min + (beta_max - beta_min) t / horizon: its variance is never larger than that of VP.
 
     Raises:
         ValueError: unless 0 <= beta_min, 0 < beta_max and 0 < horizon, all finite.
     """
 
+    beta_min: Float[Array, ""]
+    beta_max: Float[Array, ""]
+    horizon: Float[Array, ""]
+
+    def __init__(self, beta_min: Numbers = 0.1, beta_max: Numbers = 20.0, horizon: Numbers = 1.0):
+        self.beta_min, self.beta_max, self.horizon = _linear_beta(beta_min, beta_max, horizon)
+
+    def decay(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """int_0^t b."""
+        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / (2 * self.horizon)
+
     def noise_variance(self, t: Float[Array, ""]) -> Float[Array, ""]:
         """(1 - exp(-I_t))^2."""
         return jnp.expm1(-self.decay(t)) ** 2
+
+
+def _linear_beta(beta_min: Numbers, beta_max: Numbers, horizon: Numbers) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """The three, checked."""
+    values = as_floats("beta_min", beta_min), as_floats("beta_max", beta_max), as_floats("horizon", horizon)
+    if is_concrete(*values) and not (values[0] >= 0 and values[1] > 0 and values[2] > 0):
+        got = ", ".join(f"{float(value):.6g}" for value in values)
+        refuse("beta_min, beta_max, horizon", got, "beta_min >= 0, beta_max > 0, horizon > 0", "Song's values are 0.1, 20 and 1.")
+    return values
 
 
 class VarianceExploding(GaussianPath):

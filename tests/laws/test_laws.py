@@ -167,3 +167,14 @@ def test_bad_input_is_refused_with_a_reason(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=f"(?s){message}"):
         call()
+
+
+def test_slopes_are_finite_where_a_component_without_weight_dwarfs_the_rest():
+    """At exponents just below the largest, where slopes of the component without weight would overflow."""
+    means, variances, x = np.array([0.5, -2.4]), np.array([0.1, 0.1]), np.linspace(-26, -24, 401)
+
+    def log_prob(shift, point):
+        return et.GaussianMixture([1.0, 0.0], means[:, None] + shift, variances[:, None])._log_prob(point)
+
+    slopes = jax.jit(jax.vmap(jax.grad(log_prob), in_axes=(None, 0)))(0.0, x[:, None])
+    np.testing.assert_allclose(slopes, (x - means[0]) / variances[0], rtol=1e-12)
