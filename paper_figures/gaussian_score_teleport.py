@@ -134,7 +134,7 @@ def _draw_shares(ax: Axes, data: Data) -> None:
     drawn, dim = slice(0, -len(data["shown"])), len(data["spectrum"])
     looks = {
         "isotropic": ISOTROPIC._replace(label=f"isotropic Gaussian, $d={dim}$"),
-        "matched": MATCHED._replace(label=f"same moments, $d={dim}$"),
+        "matched": MATCHED._replace(label=f"same moments, $d={dim}$", linestyle=":"),
         "line": MATCHED._replace(label="same moments, $d=1$", linestyle="-"),
     }
     for name, look in looks.items():
