@@ -1,4 +1,4 @@
-"""Sampling and likelihoods of diffusions beside diffrax, and exact laws of samplers: python -m benchmarks.bench_diffusion.
+"""Sampling and likelihoods of diffusions beside diffrax and azula, and exact laws of samplers: python -m benchmarks.bench_diffusion.
 
 Rows of equal work are compared at equal error: each adaptive solver has the tolerance, of those tried (powers of ten, and three times them), which is the loosest to reach the
 stated error (root mean square over the points) against a reference computed far more precisely. The first call compiles.
@@ -134,6 +134,30 @@ def diffrax_heun(n=100_000):
     return lambda: work(x)
 
 
+def azula_heun(n=100_000):
+    import torch
+    from azula.denoise import Denoiser, DiracPosterior
+    from azula.noise import VPSchedule
+    from azula.sample import HeunSampler
+
+    w, m, S = (torch.tensor(part) for part in mixture())
+
+    class MixtureDenoiser(Denoiser):
+        schedule = VPSchedule()
+
+        def forward(self, x, t):
+            a, sigma = self.schedule(t)
+            C = a**2 * S + sigma**2 * torch.eye(2)
+            gap = x[:, None, :] - a * m
+            seen = torch.distributions.MultivariateNormal(a * m, C)
+            r = torch.softmax(torch.log(w) + seen.log_prob(x[:, None, :]), dim=1)
+            means = m + a * torch.einsum("kij,nkj->nki", S, torch.linalg.solve(C, gap.permute(1, 2, 0)).permute(2, 0, 1))
+            return DiracPosterior(mean=torch.einsum("nk,nki->ni", r, means))
+
+    sampler, x = HeunSampler(MixtureDenoiser(), steps=100, silent=True, dtype=torch.float64), torch.tensor(points(n))
+    return lambda: sampler(x)
+
+
 def our_likelihood(error, n=10_000, tried=1_000):
     et, law, vp, velocity = ours()
     import jax.numpy as jnp
@@ -220,7 +244,7 @@ def dense_law(steps=1000, d=256):
 def rows() -> Rows:
     table: Rows = {
         "sampling n=1e5 d=2 K=8, error 2e-3": {"ours": our_sampling, "diffrax Tsit5": diffrax_sampling},
-        "sampling n=1e5 d=2 K=8, Heun, 100 steps": {"ours": our_heun, "diffrax": diffrax_heun},
+        "sampling n=1e5 d=2 K=8, Heun, 100 steps": {"ours": our_heun, "diffrax": diffrax_heun, "azula": azula_heun},
     }
     for error in LIKELIHOOD_ERRORS:
         table[f"log-likelihood n=1e4 d=2 K=8, error {error:g}"] = {"ours": lambda e=error: our_likelihood(e), "diffrax Dopri5": lambda e=error: diffrax_likelihood(e)}

@@ -13,6 +13,7 @@ from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 
 __all__ = ["checked_weights", "log_weighted_sum", "relative_terms"]
 
+
 def checked_weights(weights: Numbers | None, K: int) -> Float[Array, " K"]:
     """`weights` as an array on the simplex of R^K; None means 1/K each.
 

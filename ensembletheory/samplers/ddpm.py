@@ -7,6 +7,7 @@ The noise variance is b, not the smaller one of the posterior given X_0 (for tha
 
 from typing import ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ensembletheory.errors import refuse
 from ensembletheory.fields import Field
-from ensembletheory.processes import Process
+from ensembletheory.processes import GaussianPath, Process
 from ensembletheory.samplers.scheme import Scheme, gaussian_path
 
 __all__ = ["Ddpm"]
@@ -38,9 +39,15 @@ class Ddpm(Scheme):
     def check(self, process: Process, grid: Float[Array, " n"]) -> None:
         """Refuse paths that do not preserve variance, and steps so long that b >= 1."""
         path = gaussian_path(self, process)
-        power = jax.vmap(lambda t: path.a(t) ** 2 + path.noise_variance(t))(grid)
+        power, betas = _powers_and_betas(path, grid)
         if not np.allclose(power, 1.0, atol=1e-9):
-            refuse("process", f"a path with a^2 + s^2 up to {float(jnp.max(power)):.6g}", "one that preserves variance, a^2 + s^2 = 1", "Use Ddim(eta=1.0).")
-        largest = float(jnp.max((grid[:-1] - grid[1:]) * jax.vmap(path.diffusion)(grid[:-1])))
-        if largest >= 1:
-            refuse("grid", f"{grid.size} nodes, with a discrete beta of {largest:.4g}", "steps with (t - s) g_t^2 < 1", "Use more nodes, or shorter steps near the noise.")
+            refuse("process", f"a path with a^2 + s^2 up to {np.max(power):.6g}", "one that preserves variance, a^2 + s^2 = 1", "Use Ddim(eta=1.0).")
+        if np.max(betas) >= 1:
+            got = f"{grid.size} nodes, with a discrete beta of {np.max(betas):.4g}"
+            refuse("grid", got, "steps with (t - s) g_t^2 < 1", "Use more nodes, or shorter steps near the noise.")
+
+
+@eqx.filter_jit
+def _powers_and_betas(path: GaussianPath, grid: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+    power = jax.vmap(lambda t: path.a(t) ** 2 + path.noise_variance(t))(grid)
+    return power, (grid[:-1] - grid[1:]) * jax.vmap(path.diffusion)(grid[:-1])

@@ -5,9 +5,10 @@ Uniform in time; quadratic, denser towards the data; EDM, with noise levels sigm
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
-from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.processes import GaussianPath, Process
 
 __all__ = ["angle_grid", "edm_grid", "padded", "quadratic_grid", "uniform_grid"]
@@ -15,12 +16,12 @@ __all__ = ["angle_grid", "edm_grid", "padded", "quadratic_grid", "uniform_grid"]
 
 def uniform_grid(process: Process, steps: int, end: float = 0.0) -> Float[Array, " n"]:
     """Steps + 1 equally spaced times from the horizon down to `end`."""
-    return jnp.linspace(process.horizon, end, steps + 1)
+    return _spaced(process.horizon, end, steps + 1)
 
 
 def quadratic_grid(process: Process, steps: int, end: float = 0.0) -> Float[Array, " n"]:
     """Steps + 1 times end + (horizon - end) r^2, r equally spaced from 1 down to 0."""
-    return end + (process.horizon - end) * jnp.linspace(1.0, 0.0, steps + 1) ** 2
+    return end + (process.horizon - end) * _spaced(1.0, 0.0, steps + 1) ** 2
 
 
 def edm_grid(process: GaussianPath, levels: int, smallest: float = 0.002, largest: float = 80.0, rho: float = 7.0) -> Float[Array, " n"]:
@@ -49,4 +50,11 @@ def padded(grid: Numbers, nodes: int) -> Float[Array, " n"]:
     times = as_floats("grid", grid)
     if len(times) > nodes:
         refuse("nodes", str(nodes), f"at least {len(times)}, the length of the grid", "Pad to the longest grid.")
-    return jnp.concatenate([jnp.broadcast_to(times[:1], (nodes - len(times),)), times])
+    return times[np.maximum(np.arange(nodes) - (nodes - len(times)), 0)]
+
+
+def _spaced(first: ArrayLike, last: ArrayLike, nodes: int) -> Float[Array, " n"]:
+    """Equally spaced numbers; known ends compile nothing."""
+    if is_concrete(first, last):
+        return jnp.asarray(np.linspace(np.asarray(first), np.asarray(last), nodes))
+    return jnp.linspace(first, last, nodes)
