@@ -36,6 +36,8 @@ def registered() -> dict[str, Figure]:
 
 def main(names: Sequence[str] = (), quick: bool = False, out: Path = Path("output"), figures: Mapping[str, Figure] | None = None, spectrum: Path | None = None) -> int:
     """Draw the figures called `names`, or draw all and check all claims; rebuild the page in `out`; return the exit status."""
+    et.enable_x64()  # before the figures' modules make numbers of their own
+    jax.config.update("jax_default_prng_impl", "threefry2x32")
     figures = registered() if figures is None else figures
     unknown = [name for name in names if name not in figures]
     for name in unknown:
@@ -47,8 +49,6 @@ def main(names: Sequence[str] = (), quick: bool = False, out: Path = Path("outpu
         return 2
     if spectrum:
         figures = {name: _with_spectrum(figure, spectrum) for name, figure in figures.items()}
-    et.enable_x64()
-    jax.config.update("jax_default_prng_impl", "threefry2x32")
     chosen = [figures[name] for name in names or figures]
     verdicts = [_draw(figure, out, quick)["verdict"] == GREEN for figure in progress(chosen, "figures", len(chosen))]
     verdicts += [] if names else [row["holds"] for row in _check_claims(out, quick)]
