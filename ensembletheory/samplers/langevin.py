@@ -6,6 +6,7 @@ with h fixed, so that the step is affine for Gaussians, or chosen from the point
 Source: Song et al. (2021), algorithms 2 to 5, with norms of each point instead of means over a batch.
 """
 
+from abc import abstractmethod
 from typing import ClassVar
 
 import equinox as eqx
@@ -20,63 +21,14 @@ from ensembletheory.samplers.scheme import Scheme
 __all__ = ["AdaptiveLangevinCorrector", "LangevinCorrector"]
 
 
-class LangevinCorrector(Scheme):
-    """A predictor followed by Langevin steps of fixed length; takes a score.
-
-    Args:
-        predictor: a scheme that takes a score.
-        step_size: the length h > 0.
-        steps: corrections a step.
-
-    Raises:
-        ValueError: if the predictor takes another field, or an argument is not positive.
-    """
-
+class _Corrector(Scheme):
     takes: ClassVar[str] = "score"
-    predictor: Scheme
-    step_size: float
-    steps: int = eqx.field(static=True, default=1)
+    predictor: eqx.AbstractVar[Scheme]
+    steps: eqx.AbstractVar[int]
 
-    def __check_init__(self):
-        _checked(self.predictor, "step_size", self.step_size, self.steps)
-
-    @property
-    def draws(self) -> int:
-        """The predictor's and one a correction."""
-        return self.predictor.draws + self.steps
-
-    def step(self, process: Process, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
-        """The point at time s < t that follows x at time t."""
-        x = self.predictor.step(process, field, t, s, x, z[: self.predictor.draws])
-        for noise in z[self.predictor.draws :]:
-            h = jnp.sign(t - s) * self.step_size
-            x = x + h * field(s, x) + jnp.sqrt(2 * h) * noise
-        return x
-
-    def check(self, process: Process, grid: Float[Array, " n"]) -> None:
-        """What the predictor refuses."""
-        self.predictor.check(process, grid)
-
-
-class AdaptiveLangevinCorrector(Scheme):
-    """A predictor followed by Langevin steps of the length at which signal and noise have the ratio `snr`; takes a score.
-
-    Args:
-        predictor: a scheme that takes a score.
-        snr: the ratio > 0.
-        steps: corrections a step.
-
-    Raises:
-        ValueError: if the predictor takes another field, or an argument is not positive.
-    """
-
-    takes: ClassVar[str] = "score"
-    predictor: Scheme
-    snr: float = 0.16
-    steps: int = eqx.field(static=True, default=1)
-
-    def __check_init__(self):
-        _checked(self.predictor, "snr", self.snr, self.steps)
+    @abstractmethod
+    def length(self, score: Float[Array, " d"], noise: Float[Array, " d"]) -> float | Float[Array, ""]:
+        """The length h of a correction."""
 
     @property
     def draws(self) -> int:
@@ -88,7 +40,7 @@ class AdaptiveLangevinCorrector(Scheme):
         x = self.predictor.step(process, field, t, s, x, z[: self.predictor.draws])
         for noise in z[self.predictor.draws :]:
             score = field(s, x)
-            h = jnp.sign(t - s) * 2 * self.snr**2 * (noise @ noise) / (score @ score)
+            h = jnp.sign(t - s) * self.length(score, noise)
             x = x + h * score + jnp.sqrt(2 * h) * noise
         return x
 
@@ -97,7 +49,55 @@ class AdaptiveLangevinCorrector(Scheme):
         self.predictor.check(process, grid)
 
 
-def _checked(predictor: Scheme, name: str, value: float, steps: int) -> None:
+class LangevinCorrector(_Corrector):
+    """A predictor followed by Langevin steps of fixed length; takes a score.
+
+    Args:
+        predictor: a scheme that takes a score.
+        step_size: the length h > 0.
+        steps: corrections a step.
+
+    Raises:
+        ValueError: if the predictor takes another field, or an argument is not positive.
+    """
+
+    predictor: Scheme
+    step_size: float
+    steps: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self):
+        _require(self.predictor, "step_size", self.step_size, self.steps)
+
+    def length(self, score: Float[Array, " d"], noise: Float[Array, " d"]) -> float:
+        """The step size."""
+        return self.step_size
+
+
+class AdaptiveLangevinCorrector(_Corrector):
+    """A predictor followed by Langevin steps of the length at which signal and noise have the ratio `snr`; takes a score.
+
+    Args:
+        predictor: a scheme that takes a score.
+        snr: the ratio > 0.
+        steps: corrections a step.
+
+    Raises:
+        ValueError: if the predictor takes another field, or an argument is not positive.
+    """
+
+    predictor: Scheme
+    snr: float = 0.16
+    steps: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self):
+        _require(self.predictor, "snr", self.snr, self.steps)
+
+    def length(self, score: Float[Array, " d"], noise: Float[Array, " d"]) -> Float[Array, ""]:
+        """2 (snr |z| / |score|)^2."""
+        return 2 * self.snr**2 * (noise @ noise) / (score @ score)
+
+
+def _require(predictor: Scheme, name: str, value: float, steps: int) -> None:
     if predictor.takes != "score":
         refuse("predictor", f"{type(predictor).__name__}, which takes a {predictor.takes}", "a scheme that takes a score", "EulerMaruyama, for example.")
     if not (value > 0 and steps > 0):

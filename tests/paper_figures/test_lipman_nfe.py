@@ -75,6 +75,7 @@ def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
 
+@pytest.mark.verify  # draws everything again
 def test_a_change_of_two_percent_turns_the_run_red(two_percent_off):
     off = two_percent_off(FIGURE, "std")
     assert all("standard deviation" in name for name in off)

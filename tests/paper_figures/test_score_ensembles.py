@@ -17,6 +17,7 @@ def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
 
+@pytest.mark.verify  # draws everything again
 def test_a_change_of_two_percent_turns_the_run_red(two_percent_off):
     red = two_percent_off(FIGURE, "means")
     assert {"floor of the loss", "exact gain"} <= set(red)

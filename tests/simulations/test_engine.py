@@ -152,8 +152,13 @@ def test_cpus_are_dealt_round():
 
 
 def start(store):
+    """A run in a process that heeds Ctrl-C, also where the tests run in the background and were told to ignore it."""
     command = [sys.executable, "-m", "simulations", "run", "tests.simulations.small_studies:slow_normals", "--store", store, "--workers", "2"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is ignored stays so in a child, what is handled does not
+    try:
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_for_parts(process, store, number):
