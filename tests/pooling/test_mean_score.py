@@ -117,7 +117,8 @@ def test_samplers_converge_to_the_law_at_their_order():
         steps = [32, 128]
         grids = np.stack([et.samplers.padded(et.samplers.uniform_grid(process, n), 129) for n in steps])
         run = jax.jit(jax.vmap(lambda grid, field=field, scheme=scheme: et.samplers.Sampler(process, field, scheme, grid).kernel(2)))(grids)
-        covs = np.asarray(run.A) @ np.swapaxes(run.A, 1, 2) + np.asarray(run.C.matrix)  # begun at N(0, I)
+        A, C = np.asarray(run.A), np.asarray(run.C.matrix)
+        covs = A @ np.swapaxes(A, 1, 2) + C  # begun at N(0, I)
         errors = np.max(np.abs(covs - np.asarray(exact.cov)), axis=(1, 2)) + np.max(np.abs(np.asarray(run.b) - np.asarray(exact.mean)), axis=1)
         slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
         assert slope == pytest.approx(-order, abs=0.1)
