@@ -9,7 +9,6 @@ A mixture is pushed component by component. C may be singular (C = 0 is a determ
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -17,9 +16,10 @@ from ensembletheory.covariance import AxisAligned, Covariance, Dense, Diagonal, 
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
 from ensembletheory.laws.law import checked_affine
+from ensembletheory.laws.mixture import with_components
 from ensembletheory.linalg import solve_spd, symmetrised
 
-__all__ = ["AffineKernel", "DiagonalKernel"]
+__all__ = ["AffineKernel", "DiagonalKernel", "along_axes"]
 
 
 class AffineKernel(eqx.Module):
@@ -57,9 +57,7 @@ class AffineKernel(eqx.Module):
             TypeError: if the law is of another kind.
         """
         _require_input(self, law)
-        if isinstance(law, GaussianMixture):
-            return _push_mixture(self, law)
-        if isinstance(law, Gaussian):
+        if isinstance(law, Gaussian | GaussianMixture):
             return _push(self, law)
         raise TypeError(f"`law`: got {type(law).__name__}; expected Gaussian or GaussianMixture, which affine kernels keep. Sample it instead.")
 
@@ -101,10 +99,8 @@ class DiagonalKernel(eqx.Module):
         Raises:
             TypeError: if the law is of another kind.
         """
-        if isinstance(law, GaussianMixture) and isinstance(law.components.covariance, AxisAligned):
-            return eqx.tree_at(lambda mixture: mixture.components, law, jax.vmap(self._push)(law.components))
-        if isinstance(law, Gaussian) and isinstance(law.covariance, AxisAligned):
-            return self._push(law)
+        if isinstance(law, Gaussian | GaussianMixture) and along_axes(law):
+            return with_components(law, self._push)
         raise TypeError(f"`law`: got {type(law).__name__}; expected a Gaussian or a mixture with covariances along the axes. Use the AffineKernel with diag(a).")
 
     def _push(self, law: Gaussian) -> Gaussian:
@@ -115,14 +111,16 @@ class DiagonalKernel(eqx.Module):
         return DiagonalKernel(self.a * first.a, self.a * first.b + self.b, Diagonal(self.a**2 * first.C.variances + self.C.variances))
 
 
-@eqx.filter_jit
-def _push(kernel: AffineKernel, law: Gaussian) -> Gaussian:
-    return Gaussian(kernel.A @ law.mean + kernel.b, law.covariance.congruence(kernel.A) + kernel.C)
+def along_axes(law: Law) -> bool:
+    """Whether the law is a Gaussian or a mixture whose covariances are diagonal."""
+    if isinstance(law, GaussianMixture):
+        return along_axes(law.components)
+    return isinstance(law, Gaussian) and isinstance(law.covariance, AxisAligned)
 
 
 @eqx.filter_jit
-def _push_mixture(kernel: AffineKernel, law: GaussianMixture) -> GaussianMixture:
-    return eqx.tree_at(lambda mixture: mixture.components, law, jax.vmap(lambda component: _push(kernel, component))(law.components))
+def _push(kernel: AffineKernel, law: Gaussian | GaussianMixture) -> Gaussian | GaussianMixture:
+    return with_components(law, lambda component: Gaussian(kernel.A @ component.mean + kernel.b, component.covariance.congruence(kernel.A) + kernel.C))
 
 
 @eqx.filter_jit

@@ -8,6 +8,7 @@ Mean sum w_k m_k, covariance sum w_k (S_k + m_k m_k^T) - mean mean^T. Conditioni
 """
 
 from collections.abc import Callable, Sequence
+from typing import overload
 
 import equinox as eqx
 import jax
@@ -195,10 +196,23 @@ def components(law: Gaussian | GaussianMixture) -> list[Gaussian]:
     return [jax.tree.map(lambda leaf: leaf[k], stacked) for k in range(len(weights))]  # noqa: B023
 
 
+@overload
+def with_components(law: Gaussian, change: Callable[[Gaussian], Gaussian]) -> Gaussian: ...
+@overload
+def with_components(law: GaussianMixture, change: Callable[[Gaussian], Gaussian]) -> GaussianMixture: ...
+@overload
+def with_components(law: Gaussian | GaussianMixture, change: Callable[[Gaussian], Gaussian]) -> Gaussian | GaussianMixture: ...
+def with_components(law: Gaussian | GaussianMixture, change: Callable[[Gaussian], Gaussian]) -> Gaussian | GaussianMixture:
+    """A changed Gaussian, or the mixture of the changed components with the same weights."""
+    if isinstance(law, Gaussian):
+        return change(law)
+    return eqx.tree_at(lambda mixture: mixture.components, law, jax.vmap(change)(law.components))
+
+
 @eqx.filter_jit
 def _mapped(mixture: GaussianMixture, method: Callable[..., Gaussian], *arguments) -> GaussianMixture:
     """The mixture of the transformed components, with the same weights."""
-    return eqx.tree_at(lambda whole: whole.components, mixture, jax.vmap(lambda component: method(component, *arguments))(mixture.components))
+    return with_components(mixture, lambda component: method(component, *arguments))
 
 
 @eqx.filter_jit

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ensembletheory.covariance import AxisAligned
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.fields import Batching, Field, require_vectors
-from ensembletheory.kernels import AffineKernel, DiagonalKernel
-from ensembletheory.laws import Gaussian, GaussianMixture, Law, standard_normal
+from ensembletheory.kernels import AffineKernel, DiagonalKernel, along_axes
+from ensembletheory.laws import Law, standard_normal
 from ensembletheory.laws.law import checked_point
 from ensembletheory.processes import Process
 from ensembletheory.samplers.linearisation import K, Run, coordinatewise, dense
@@ -95,7 +94,7 @@ class Sampler(eqx.Module):
             ValueError: naming scheme and field, if the step is not affine, or the field's vectors are not of the dimension of `start`.
             FloatingPointError: naming the step, if one is not finite.
         """
-        if _along_axes(start) and is_concrete(self.grid):
+        if along_axes(start) and is_concrete(self.grid):
             run = self._run(_coordinatewise, start.dim)
             if is_concrete(run.defect) and run.defect <= _AFFINE:
                 return run.kernel.push(start)
@@ -149,12 +148,6 @@ class Sampler(eqx.Module):
             where = f"step {int(diverged)} of {self.grid.size - 1}, from time {t:.6g} to {s:.6g}"
             remedy = "Use shorter steps; where the law at time 0 has no density, end the grid later or use a scheme that never looks at its last time."
             raise FloatingPointError(f"{type(self.scheme).__name__} left the finite numbers at {where}. {remedy}")
-
-
-def _along_axes(law: Law) -> bool:
-    if isinstance(law, GaussianMixture):
-        return isinstance(law.components.covariance, AxisAligned)
-    return isinstance(law, Gaussian) and isinstance(law.covariance, AxisAligned)
 
 
 @eqx.filter_jit
