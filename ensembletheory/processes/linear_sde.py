@@ -14,17 +14,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembletheory.covariance import Dense, refuse_singular
+from ensembletheory.covariance import Dense
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.fields import Field
 from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
 from ensembletheory.laws.gaussian import is_singular
-from ensembletheory.laws.mixture import components, weighted_components
+from ensembletheory.laws.mixture import weighted_components
 from ensembletheory.laws.weights import relative_terms
 from ensembletheory.linalg import sqrtm, transition
 from ensembletheory.processes.arguments import positive
-from ensembletheory.processes.path import as_gaussians
+from ensembletheory.processes.path import as_gaussians, refuse_unnoised
 from ensembletheory.processes.process import Process
 
 __all__ = ["LinearSde"]
@@ -106,10 +106,6 @@ class LinearSde(Process):
         """The exact probability-flow velocity A x - (1/2) G G^T score when X_0 has `law`."""
         return _LinearField(self, self._required(law), "velocity")
 
-    def hessian(self, law: Law, t: Numbers, x: Float[Array, " d"]) -> Float[Array, "d d"]:
-        """The second derivatives of log p_t at one point."""
-        return self.marginal(law, t)._hessian(x)
-
     def _required(self, law: Law) -> Gaussian | GaussianMixture:
         if law.dim != self.dim:
             refuse("law", f"dimension {law.dim}", f"dimension {self.dim}, that of the process", "Give the process and the law the same dimension.")
@@ -143,8 +139,7 @@ class _LinearField(Field):
     def check(self, t: Float[Array, ""]) -> None:
         """Refuse time 0, where it can be looked at, for data without a density."""
         if is_concrete(t) and float(t) == 0:
-            for k, component in enumerate(components(self.law)):
-                refuse_singular(f"law, whose covariance {k} is met without noise at time 0", component.covariance)
+            refuse_unnoised(self.law, t)
 
 
 @jax.jit

@@ -26,12 +26,12 @@ from ensembletheory.fields import Field
 from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import FiniteLaw, Gaussian, GaussianMixture, Law
 from ensembletheory.laws.gaussian import is_singular
-from ensembletheory.laws.mixture import components
+from ensembletheory.laws.mixture import components, with_components
 from ensembletheory.laws.weights import relative_terms
 from ensembletheory.linalg import shifted_solve
 from ensembletheory.processes.process import Process
 
-__all__ = ["ExactField", "GaussianPath", "as_gaussians"]
+__all__ = ["ExactField", "GaussianPath", "as_gaussians", "refuse_unnoised"]
 
 _SMALL = 4  # factorised coordinate by coordinate, in few operations
 _NOISE_ONLY = ("score", "noise")  # readouts with alpha = 0
@@ -128,10 +128,6 @@ class GaussianPath(Process):
         """The exact probability-flow velocity E[X'_t | X_t = x] of the path that starts from `law`."""
         return ExactField(self, law, "velocity")
 
-    def hessian(self, law: Law, t: Numbers, x: Float[Array, " d"]) -> Float[Array, "d d"]:
-        """The second derivatives of log p_t at one point."""
-        return self.marginal(law, t)._hessian(x)
-
     def readout(self, kind: str, t: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """(alpha, c) of a kind of field at time t.
 
@@ -206,8 +202,7 @@ class ExactField(Field):
     def check(self, t: Float[Array, ""]) -> None:
         """Refuse a time, whose value can be looked at, at which the law has no density."""
         if is_concrete(t) and float(self.process.noise_variance(t)) == 0:
-            for k, component in enumerate(components(self.law)):
-                refuse_singular(f"law, whose covariance {k} is met without noise at time {float(t):.6g}", component.covariance)
+            refuse_unnoised(self.law, t)
 
 
 def as_gaussians(law: Law) -> Gaussian | GaussianMixture:
@@ -245,6 +240,16 @@ def _bisected(process: GaussianPath, angle: Float[Array, "..."]) -> Float[Array,
     return jax.lax.fori_loop(0, 2 * jnp.finfo(angle.dtype).nmant, halve, (jnp.zeros_like(angle), jnp.broadcast_to(process.horizon, angle.shape)))[1]
 
 
+def refuse_unnoised(law: Gaussian | GaussianMixture, t: Float[Array, ""]) -> None:
+    """Refuse a law without a density, where it is met without noise.
+
+    Raises:
+        ValueError: naming the component and the time.
+    """
+    for k, component in enumerate(components(law)):
+        refuse_singular(f"law, whose covariance {k} is met without noise at time {float(t):.6g}", component.covariance)
+
+
 @eqx.filter_jit
 def _atoms(law: FiniteLaw) -> GaussianMixture:
     return GaussianMixture(law.weights, law.points, Isotropic(jnp.zeros(law.weights.shape), law.dim))
@@ -257,6 +262,4 @@ def _noised(process: GaussianPath, law: Gaussian | GaussianMixture, t: Float[Arr
     def noised(component: Gaussian) -> Gaussian:
         return Gaussian(a * component.mean, component.covariance.scaled(a**2) + Isotropic(variance, component.dim))
 
-    if isinstance(law, Gaussian):
-        return noised(law)
-    return eqx.tree_at(lambda mixture: mixture.components, law, jax.vmap(noised)(law.components))
+    return with_components(law, noised)

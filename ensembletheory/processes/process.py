@@ -59,6 +59,10 @@ class Process(eqx.Module):
     def velocity(self, law: Law) -> Field:
         """The exact probability-flow velocity."""
 
+    def hessian(self, law: Law, t: Numbers, x: Float[Array, " d"]) -> Float[Array, "d d"]:
+        """The second derivatives of log p_t at one point."""
+        return self.marginal(law, t)._hessian(x)
+
     def checked_time(self, argument: str, t: Numbers) -> Float[Array, ""]:
         """`t` as a time of this process.
 

@@ -28,7 +28,7 @@ from ensembletheory.covariance import Dense, refuse_singular
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.fields import Field
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
-from ensembletheory.laws.mixture import components, weighted_components
+from ensembletheory.laws.mixture import components, weighted_components, with_components
 from ensembletheory.laws.weights import relative_terms
 from ensembletheory.processes.couplings import halved
 from ensembletheory.processes.interpolants import Coefficient, refuse_wrong_ends
@@ -191,6 +191,4 @@ def _marginal(interpolant: StochasticInterpolant, coupling: Gaussian | GaussianM
         mean, cov = _moments(interpolant, pair.mean, pair.cov, t)
         return Gaussian(mean, Dense(cov))
 
-    if isinstance(coupling, Gaussian):
-        return seen(coupling)
-    return eqx.tree_at(lambda mixture: mixture.components, coupling, jax.vmap(seen)(coupling.components))
+    return with_components(coupling, seen)
