@@ -13,6 +13,7 @@ starts from the data has sigma_t^2 - sigma_min^2, as here. The Ornstein-Uhlenbec
 is the noise level.
 """
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -24,7 +25,18 @@ from ensembletheory.processes.path import GaussianPath
 __all__ = ["EdmPath", "OrnsteinUhlenbeck", "SubVariancePreserving", "VarianceExploding", "VariancePreserving"]
 
 
-class VariancePreserving(PreservingPath):
+class _LinearBeta(DecayingPath):
+    """b_t = beta_min + (beta_max - beta_min) t / horizon."""
+
+    beta_min: eqx.AbstractVar[Float[Array, ""]]
+    beta_max: eqx.AbstractVar[Float[Array, ""]]
+
+    def decay(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """int_0^t b."""
+        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / (2 * self.horizon)
+
+
+class VariancePreserving(_LinearBeta, PreservingPath):
     """VP diffusion with b_t = beta_min + (beta_max - beta_min) t / horizon.
 
     Raises:
@@ -36,14 +48,10 @@ class VariancePreserving(PreservingPath):
     horizon: Float[Array, ""]
 
     def __init__(self, beta_min: Numbers = 0.1, beta_max: Numbers = 20.0, horizon: Numbers = 1.0):
-        self.beta_min, self.beta_max, self.horizon = _linear_beta(beta_min, beta_max, horizon)
-
-    def decay(self, t: Float[Array, ""]) -> Float[Array, ""]:
-        """int_0^t b."""
-        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / (2 * self.horizon)
+        self.beta_min, self.beta_max, self.horizon = _checked(beta_min, beta_max, horizon)
 
 
-class SubVariancePreserving(DecayingPath):
+class SubVariancePreserving(_LinearBeta):
     """Sub-VP diffusion with b_t = beta_min + (beta_max - beta_min) t / horizon: its variance is never larger than that of VP.
 
     Raises:
@@ -55,18 +63,14 @@ class SubVariancePreserving(DecayingPath):
     horizon: Float[Array, ""]
 
     def __init__(self, beta_min: Numbers = 0.1, beta_max: Numbers = 20.0, horizon: Numbers = 1.0):
-        self.beta_min, self.beta_max, self.horizon = _linear_beta(beta_min, beta_max, horizon)
-
-    def decay(self, t: Float[Array, ""]) -> Float[Array, ""]:
-        """int_0^t b."""
-        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / (2 * self.horizon)
+        self.beta_min, self.beta_max, self.horizon = _checked(beta_min, beta_max, horizon)
 
     def noise_variance(self, t: Float[Array, ""]) -> Float[Array, ""]:
         """(1 - exp(-I_t))^2."""
         return jnp.expm1(-self.decay(t)) ** 2
 
 
-def _linear_beta(beta_min: Numbers, beta_max: Numbers, horizon: Numbers) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+def _checked(beta_min: Numbers, beta_max: Numbers, horizon: Numbers) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
     """The three, checked."""
     values = as_floats("beta_min", beta_min), as_floats("beta_max", beta_max), as_floats("horizon", horizon)
     if is_concrete(*values) and not (values[0] >= 0 and values[1] > 0 and values[2] > 0):
