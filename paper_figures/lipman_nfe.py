@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as Picture
 
 import ensembletheory as et
 from ensembletheory.plotting import LOOKS, WIDTHS, curve, letter, new_figure
-from ensembletheory.samplers import Euler, Heun, Midpoint, Rk4, Sampler, Scheme, uniform_grid
+from ensembletheory.samplers import Euler, Heun, Midpoint, Rk4, Sampler, Scheme, padded, uniform_grid
 from paper_figures.framework import Caption, Data, Figure, Number
 
 __all__ = ["FIGURE"]
@@ -43,7 +43,7 @@ def _checkerboard(cell: float, spread: float) -> et.GaussianMixture:
 
 def _grids(steps: list[int]) -> Float[np.ndarray, "grids times"]:
     """Uniform grids, lengthened by steps of length zero so that all share one program."""
-    return np.stack([np.concatenate([np.ones(max(steps) - n), np.linspace(1.0, 0.0, n + 1)]) for n in steps])
+    return np.stack([padded(np.linspace(1.0, 0.0, n + 1), max(steps) + 1) for n in steps])
 
 
 @partial(jax.jit, static_argnames=("n", "fine", "name"))

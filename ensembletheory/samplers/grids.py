@@ -50,7 +50,8 @@ def padded(grid: Numbers, nodes: int) -> Float[Array, " n"]:
     times = as_floats("grid", grid)
     if len(times) > nodes:
         refuse("nodes", str(nodes), f"at least {len(times)}, the length of the grid", "Pad to the longest grid.")
-    return times[np.maximum(np.arange(nodes) - (nodes - len(times)), 0)]
+    index = np.maximum(np.arange(nodes) - (nodes - len(times)), 0)
+    return jnp.asarray(np.asarray(times)[index]) if is_concrete(times) else times[index]
 
 
 def _spaced(first: ArrayLike, last: ArrayLike, nodes: int) -> Float[Array, " n"]:

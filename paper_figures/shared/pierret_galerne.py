@@ -19,7 +19,7 @@ from ensembletheory.errors import refuse
 from ensembletheory.kernels import DiagonalKernel
 from ensembletheory.laws import Gaussian, singular_gaussian
 from ensembletheory.processes import VariancePreserving, reverse_kernel
-from ensembletheory.samplers import Ddpm, Euler, EulerMaruyama, ExponentialIntegrator, Heun, Rk4, Sampler, Scheme
+from ensembletheory.samplers import Ddpm, Euler, EulerMaruyama, ExponentialIntegrator, Heun, Rk4, Sampler, Scheme, padded
 
 __all__ = ["CIFAR_KNOTS", "CONTINUOUS", "METHODS", "Method", "continuous_variances", "end_variances", "errors_along_runs", "node_times", "noised", "read_spectrum", "w2"]
 
@@ -69,7 +69,7 @@ def read_spectrum(spectrum: Mapping[str, str] | None, ranks: Sequence[int], eige
 
 def node_times(nodes: int, truncation: float, length: int) -> Float[np.ndarray, " length"]:
     """`nodes` uniform times from 1 to the truncation, begun by as many steps of length zero as make them `length` times."""
-    return np.concatenate([np.ones(length - nodes), np.linspace(1.0, truncation, nodes)])
+    return np.asarray(padded(np.linspace(1.0, truncation, nodes), length))
 
 
 @eqx.filter_jit
