@@ -12,6 +12,7 @@ from ensembletheory.gains.densities import l2_decomposition as l2_decomposition
 from ensembletheory.gains.densities import reverse_kl_decomposition as reverse_kl_decomposition
 from ensembletheory.gains.densities import size_law as size_law
 from ensembletheory.gains.densities import w2_decomposition as w2_decomposition
+from ensembletheory.gains.flow_quality import flow_quality as flow_quality
 from ensembletheory.gains.gain import Gain as Gain
 from ensembletheory.gains.gain import gain as gain
 from ensembletheory.gains.gaussian_fits import ExpectedGain as ExpectedGain
@@ -19,11 +20,18 @@ from ensembletheory.gains.gaussian_fits import Fits as Fits
 from ensembletheory.gains.gaussian_fits import expected_gain as expected_gain
 from ensembletheory.gains.gaussian_fits import expected_kl as expected_kl
 from ensembletheory.gains.gaussian_fits import expected_kl_of_fit as expected_kl_of_fit
+from ensembletheory.gains.noise_injection import noise_injection as noise_injection
 from ensembletheory.gains.predictions import BiasVarianceDiversity as BiasVarianceDiversity
 from ensembletheory.gains.predictions import bias_variance_diversity as bias_variance_diversity
 from ensembletheory.gains.predictions import bregman_ambiguity as bregman_ambiguity
 from ensembletheory.gains.predictions import jensen_gap as jensen_gap
 from ensembletheory.gains.predictions import krogh_vedelsby as krogh_vedelsby
+from ensembletheory.gains.score_errors import Quality as Quality
+from ensembletheory.gains.score_errors import ScoreErrors as ScoreErrors
+from ensembletheory.gains.score_errors import ensemble_quality as ensemble_quality
+from ensembletheory.gains.score_errors import law_of_wrong_score as law_of_wrong_score
+from ensembletheory.gains.score_errors import parting_bias as parting_bias
+from ensembletheory.gains.score_errors import parting_size as parting_size
 from ensembletheory.gains.waic import Scores as Scores
 from ensembletheory.gains.waic import waic as waic
 from ensembletheory.gains.waic import waic_of_gaussian_means as waic_of_gaussian_means
