@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from ensembletheory.claims.claim import Mutant, claim
 from ensembletheory.claims.domain import Domain
-from ensembletheory.claims.members import THREE_MEMBERS, average, equal_members, gaussian, gaussians
+from ensembletheory.claims.members import THREE_MEMBERS, average, equal_members, gain, gaussian, gaussians
 from ensembletheory.claims.parts import positive, real, simplex
 from ensembletheory.divergences import kl
 from ensembletheory.estimate import Estimate, closed_form
@@ -26,19 +26,15 @@ EQUAL_WEIGHTS = Domain(**{name: part for name, part in THREE_MEMBERS.parts.items
 TWO_MEMBERS = THREE_MEMBERS.replace(means=real(-3, 3, shape=(2,)), variances=positive(0.05, 20, shape=(2,)), weights=simplex(2))
 
 
-def _gain(p, members, weights, pool) -> Estimate:
-    return average(weights, members, lambda q: kl(p, q)) - kl(p, pool)
-
-
 def _more_than_the_normaliser(target_mean, target_variance, means, variances, weights) -> Estimate:
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
-    return _gain(p, members, weights, log_pool(members, weights)) + log_normaliser(members, weights) * 1.1
+    return gain(p, weights, members, log_pool(members, weights)) + log_normaliser(members, weights) * 1.1
 
 
 def _product_of_experts(target_mean, target_variance, means, variances, weights) -> Estimate:
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
     product = log_pool(gaussians(means, variances / means.shape[0]))
-    return _gain(p, members, weights, product)
+    return gain(p, weights, members, product)
 
 
 @claim(
@@ -58,9 +54,9 @@ def _product_of_experts(target_mean, target_variance, means, variances, weights)
 def log_pool_kl(target_mean, target_variance, means, variances, weights) -> Estimate:
     """The gain where it is less than 0, else minus the distance between the gain and -log Z: never above 0, and 0 where the identity holds."""
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
-    gain = _gain(p, members, weights, log_pool(members, weights)).value
-    surplus = gain + log_normaliser(members, weights).value
-    return closed_form(jnp.minimum(gain, -jnp.abs(surplus)))
+    gained = gain(p, weights, members, log_pool(members, weights)).value
+    surplus = gained + log_normaliser(members, weights).value
+    return closed_form(jnp.minimum(gained, -jnp.abs(surplus)))
 
 
 def _without_weights() -> Iterator[dict[str, Any]]:

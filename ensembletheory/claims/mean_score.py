@@ -11,22 +11,24 @@ KL(p || p_hat) <= sum_k w_k KL(p || q_k) for every p. Derived here; related: Fey
 It needs the infinite horizon: from N(0, I) at a finite one the members themselves are not sampled exactly.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from ensembletheory.claims.claim import Mutant, claim
 from ensembletheory.claims.domain import Domain
-from ensembletheory.claims.members import average, gaussian, gaussians
+from ensembletheory.claims.members import average, gain, gaussian, gaussians
 from ensembletheory.claims.parts import positive, real, simplex
 from ensembletheory.divergences import kl
+from ensembletheory.errors import Numbers
 from ensembletheory.estimate import Estimate
 from ensembletheory.laws import Gaussian
 from ensembletheory.pooling import log_pool, mean_score_law
 from ensembletheory.processes import VariancePreserving
 
-__all__ = ["log_pool_beats_mean_score", "mean_score_beats_best", "mean_score_beats_log_pool", "mean_score_kl_average"]
+__all__ = ["MEMBERS", "limit_law", "log_pool_beats_mean_score", "mean_score_beats_best", "mean_score_beats_log_pool", "mean_score_kl_average"]
 
 MEMBERS = Domain(
     target_mean=real(-3, 3),
@@ -43,23 +45,19 @@ def _equal_members() -> Iterator[dict[str, Any]]:
         yield {"target_mean": 0.5, "target_variance": 2.0, "means": [1.5, 1.5], "variances": [0.25, 0.25], "weights": [0.3, 0.7], "churn": churn}
 
 
-def _sampled(members, weights, churn) -> Gaussian:
+def limit_law(members: Sequence[Gaussian], weights: Float[Array, " K"], churn: Numbers) -> Gaussian:
     """The law sampled from the averaged score in the limit of infinite time."""
     return mean_score_law(members, VariancePreserving(), churn=churn, weights=weights, horizon=jnp.inf)
 
 
-def _gain(p, members, weights, law) -> Estimate:
-    return average(weights, members, lambda q: kl(p, q)) - kl(p, law)
-
-
 def _finite_horizon(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
-    return _gain(p, members, weights, mean_score_law(members, VariancePreserving(1.0, 1.0), churn=churn, weights=weights))
+    return gain(p, weights, members, mean_score_law(members, VariancePreserving(1.0, 1.0), churn=churn, weights=weights))
 
 
 def _reverse_kl(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
-    sampled = _sampled(members, weights, churn)
+    sampled = limit_law(members, weights, churn)
     return average(weights, members, lambda q: kl(q, p)) - kl(sampled, p)
 
 
@@ -80,7 +78,7 @@ def _reverse_kl(target_mean, target_variance, means, variances, weights, churn) 
 def mean_score_kl_average(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
     """The gain in forward KL of the law sampled from the averaged score."""
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
-    return _gain(p, members, weights, _sampled(members, weights, churn))
+    return gain(p, weights, members, limit_law(members, weights, churn))
 
 
 @claim(
@@ -96,12 +94,12 @@ def mean_score_beats_best(target_mean, target_variance, means, variances, weight
     """The gain over the best member."""
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
     best = jnp.minimum(kl(p, members[0]).value, kl(p, members[1]).value)
-    return best - kl(p, _sampled(members, weights, churn))
+    return best - kl(p, limit_law(members, weights, churn))
 
 
 def _lead_of_the_mean_score(target_mean, target_variance, means, variances, weights, churn) -> Estimate:
     p, members = gaussian(target_mean, target_variance), gaussians(means, variances)
-    return kl(p, log_pool(members, weights)) - kl(p, _sampled(members, weights, churn))
+    return kl(p, log_pool(members, weights)) - kl(p, limit_law(members, weights, churn))
 
 
 @claim(

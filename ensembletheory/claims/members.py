@@ -7,10 +7,11 @@ from jaxtyping import Array, Float
 
 from ensembletheory.claims.domain import Domain
 from ensembletheory.claims.parts import positive, real, simplex
+from ensembletheory.divergences import kl
 from ensembletheory.estimate import Estimate, closed_form
-from ensembletheory.laws import Gaussian
+from ensembletheory.laws import Gaussian, Law
 
-__all__ = ["THREE_MEMBERS", "average", "equal_members", "gaussian", "gaussians"]
+__all__ = ["THREE_MEMBERS", "average", "equal_members", "gain", "gaussian", "gaussians"]
 
 THREE_MEMBERS = Domain(
     target_mean=real(-3, 3),
@@ -34,6 +35,11 @@ def gaussians(means: Float[Array, " K"], variances: Float[Array, " K"]) -> list[
 def average(weights: Float[Array, " K"], members: Sequence[Gaussian], divergence: Callable[[Gaussian], Estimate]) -> Estimate:
     """sum_k w_k divergence(q_k)."""
     return sum((divergence(member) * weights[k] for k, member in enumerate(members)), closed_form(0.0))
+
+
+def gain(p: Gaussian, weights: Float[Array, " K"], members: Sequence[Gaussian], pool: Law) -> Estimate:
+    """sum_k w_k KL(p || q_k) - KL(p || pool)."""
+    return average(weights, members, lambda q: kl(p, q)) - kl(p, pool)
 
 
 def equal_members() -> Iterator[dict[str, Any]]:
