@@ -88,10 +88,7 @@ def _defect_of_the_density(means, covs, weights, bends, point, law: Callable = l
     kind="theorem",
     references=["lipman2023flow", "albergo2023building", "razafindralambo2026scores"],
     equality=lambda: (instance for bends in ([0.0, 0.0], [2.0, -0.5]) for instance in some_members(bends=bends, point=[1.0, -1.0])),
-    mutants={
-        "finite-horizon": Mutant("the infinite horizon of the scores: T = 1 with b = 1", lambda **instance: _defect_of_the_density(**instance, law=early_law)),
-        "reverse-sde": Mutant("the probability flow: the reverse SDE", lambda **instance: _defect_of_the_density(**instance, law=lambda q, w, _: limit_law(q, w, 1.0))),
-    },
+    mutants={"finite-horizon": Mutant("the infinite horizon of the scores: T = 1 with b = 1", lambda **instance: _defect_of_the_density(**instance, law=early_law))},
     proof="v_k is affine in x and s_k with coefficients that are the same for all members, and flows of one s / a differ by units of time and space only.",
     rounding=MATRIX_ROUNDING,
 )
