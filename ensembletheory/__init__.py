@@ -9,6 +9,7 @@ from ensembletheory import divergences as divergences
 from ensembletheory import gains as gains
 from ensembletheory import identifiability as identifiability
 from ensembletheory import latent as latent
+from ensembletheory import pooling as pooling
 from ensembletheory import processes as processes
 from ensembletheory import samplers as samplers
 from ensembletheory import supervised as supervised
@@ -59,5 +60,6 @@ from ensembletheory.pooling import log_pool as log_pool
 from ensembletheory.pooling import match_moments as match_moments
 from ensembletheory.pooling import mean_score_law as mean_score_law
 from ensembletheory.pooling import mean_velocity_law as mean_velocity_law
+from ensembletheory.pooling import score_sum_law as score_sum_law
 from ensembletheory.pooling import w2_barycenter as w2_barycenter
 from ensembletheory.precision import enable_x64 as enable_x64

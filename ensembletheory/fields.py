@@ -5,16 +5,17 @@ Scores, velocities and neural networks are all fields, so that an exact answer a
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembletheory.errors import Numbers, refuse
+from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.laws.weights import checked_weights
 
-__all__ = ["Batching", "Field", "MeanField", "require_vectors"]
+__all__ = ["Batching", "CombinedField", "Field", "MeanField", "checked_fields", "require_vectors"]
 
 
 class Field(eqx.Module):
@@ -24,6 +25,16 @@ class Field(eqx.Module):
     def kind(self) -> str | None:
         """What the vector is, where that is known: "score", "velocity", "denoiser" or "noise"."""
         return None
+
+    @property
+    def origin(self) -> Any:
+        """The process it is a field of, where that is known."""
+        return None
+
+    @property
+    def piecewise(self) -> bool:
+        """Whether it may be affine in pieces, which looking at a few points does not tell from affine."""
+        return False
 
     @abstractmethod
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -37,21 +48,10 @@ class Field(eqx.Module):
         """Refuse a time, whose value can be looked at, at which the field is not defined."""
 
 
-class MeanField(Field):
-    """The weighted average sum_k w_k v_k(t, x) of fields.
+class CombinedField(Field):
+    """A field made of the vectors of several fields at the same time and point; see `MeanField` and `ensembletheory.pooling.field_rules`."""
 
-    Raises:
-        ValueError: if there is no field, or the weights are off the simplex.
-    """
-
-    fields: tuple[Field, ...]
-    weights: Float[Array, " K"]
-
-    def __init__(self, fields: Sequence[Field], weights: Numbers | None = None):
-        if not fields:
-            refuse("fields", "an empty list", "at least one field", "Pass the members' fields.")
-        self.fields = tuple(fields)
-        self.weights = checked_weights(weights, len(self.fields))
+    fields: eqx.AbstractVar[tuple[Field, ...]]
 
     @property
     def kind(self) -> str | None:
@@ -59,18 +59,78 @@ class MeanField(Field):
         kinds = {field.kind for field in self.fields}
         return kinds.pop() if len(kinds) == 1 else None
 
+    @property
+    def origin(self) -> Any:
+        """The process of the fields."""
+        return self.fields[0].origin
+
+    @property
+    def piecewise(self) -> bool:
+        """Whether one of the fields may be."""
+        return any(field.piecewise for field in self.fields)
+
+    @abstractmethod
+    def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
+        """The rule."""
+
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
-        """The average at time t and one point x."""
-        return self.weights @ jnp.stack([field(t, x) for field in self.fields])
+        """The vector at time t and one point x."""
+        return self.combine(jnp.stack([field(t, x) for field in self.fields]))
 
     def batch(self, t: Float[Array, ""], points: Float[Array, "n d"]) -> Float[Array, "n d"]:
-        """The averages at time t and many points."""
-        return jnp.tensordot(self.weights, jnp.stack([field.batch(t, points) for field in self.fields]), axes=1)
+        """The vectors at time t and many points."""
+        return self.combine(jnp.stack([field.batch(t, points) for field in self.fields]))
 
     def check(self, t: Float[Array, ""]) -> None:
         """Refuse a time at which one of the fields is not defined."""
         for field in self.fields:
             field.check(t)
+
+
+class MeanField(CombinedField):
+    """The weighted average sum_k w_k v_k(t, x) of fields.
+
+    Raises:
+        ValueError: if there is no field, their kinds or processes differ, or the weights are off the simplex.
+    """
+
+    fields: tuple[Field, ...]
+    weights: Float[Array, " K"]
+
+    def __init__(self, fields: Sequence[Field], weights: Numbers | None = None):
+        self.fields = checked_fields(fields)
+        self.weights = checked_weights(weights, len(self.fields))
+
+    def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
+        """sum_k w_k v_k."""
+        return jnp.tensordot(self.weights, vectors, axes=1)
+
+
+def checked_fields(fields: Sequence[Field]) -> tuple[Field, ...]:
+    """The fields, if there is one and no two are known to be of different kinds or processes.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    if not fields:
+        refuse("fields", "an empty list", "at least one field", "Pass the members' fields.")
+    kinds = sorted({field.kind for field in fields if field.kind is not None})
+    if len(kinds) > 1:
+        refuse("fields", f"kinds {kinds}", "one kind", "Convert them: processes.convert(process, field, kind).")
+    origins = [field.origin for field in fields if field.origin is not None]
+    for origin in origins[1:]:
+        if _differ(origins[0], origin):
+            got = f"fields of {type(origins[0]).__name__} and of another {type(origin).__name__}"
+            refuse("fields", got, "fields of one process", "At equal times their laws hold different noise: take all members' fields from one process.")
+    return tuple(fields)
+
+
+def _differ(first: Any, second: Any) -> bool:
+    """Whether two processes are known to be different."""
+    if first is second:
+        return False
+    equal = eqx.tree_equal(first, second)
+    return is_concrete(equal) and not equal
 
 
 class Batching(Field):

@@ -49,6 +49,14 @@ class _Converted(Field):
     def kind(self) -> str:
         return self.to
 
+    @property
+    def origin(self) -> GaussianPath:
+        return self.process
+
+    @property
+    def piecewise(self) -> bool:
+        return self.field.piecewise
+
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         return self._read(t, x, self.field(t, x))
 

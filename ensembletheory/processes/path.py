@@ -163,6 +163,11 @@ class ExactField(Field):
         """Which field it is."""
         return self.readout
 
+    @property
+    def origin(self) -> GaussianPath:
+        """The path."""
+        return self.process
+
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         """The field at time t and one point x."""
         self.check(t)

@@ -76,6 +76,17 @@ class Sampler(eqx.Module):
         self._require_finite(diverged)
         return draws
 
+    def run(self, key: PRNGKeyArray, points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        """The ends of paths begun at the given points at the first time of the grid.
+
+        Raises:
+            ValueError, FloatingPointError: as `sample`.
+        """
+        require_vectors("field", self.field, points.shape[1])
+        ends, diverged = _run(self, key, points)
+        self._require_finite(diverged)
+        return ends
+
     def paths(self, key: PRNGKeyArray, n: int, start: Law) -> Float[Array, "n times d"]:
         """The points of `n` independent paths at every time of the grid, begun from `start`; the last are the draws of `sample` with the same key.
 
@@ -95,7 +106,7 @@ class Sampler(eqx.Module):
             FloatingPointError: naming the step, if one is not finite.
         """
         if along_axes(start) and is_concrete(self.grid):
-            run = self._run(_coordinatewise, start.dim)
+            run = self._linearised(_coordinatewise, start.dim)
             if is_concrete(run.defect) and run.defect <= _AFFINE:
                 return run.kernel.push(start)
         return self.kernel(start.dim).push(start)
@@ -106,7 +117,7 @@ class Sampler(eqx.Module):
         Raises:
             ValueError, FloatingPointError: as `law`.
         """
-        return self._verified(self._run(_dense, dim))
+        return self._verified(self._linearised(_dense, dim))
 
     def coordinatewise_kernel(self, dim: int) -> DiagonalKernel:
         """`kernel`, in O(dim), when every coordinate of a step is affine in the same coordinate of its input.
@@ -114,7 +125,7 @@ class Sampler(eqx.Module):
         Raises:
             ValueError, FloatingPointError: as `law`.
         """
-        return self._verified(self._run(_coordinatewise, dim))
+        return self._verified(self._linearised(_coordinatewise, dim))
 
     def log_prob(self, x: Numbers) -> Float[Array, "..."]:
         """The log-density in nats, at x (..., d), of the draws of `sample` begun from N(0, I).
@@ -130,7 +141,12 @@ class Sampler(eqx.Module):
     def _move(self, t: Float[Array, ""], s: Float[Array, ""]):
         return lambda x, z: self.scheme.step(self.process, self.field, t, s, x, z)
 
-    def _run(self, linearised: Callable[..., Run[K]], dim: int) -> Run[K]:
+    def _linearised(self, linearised: Callable[..., Run[K]], dim: int) -> Run[K]:
+        if self.scheme.drawn_among:
+            remedy = "Sample it; with shorter steps the law tends to that of the averaged field."
+            refuse("scheme", f"{type(self.scheme).__name__}, whose steps are drawn among several", "an affine step", remedy)
+        if self.field.piecewise:
+            refuse("field", f"{type(self.field).__name__}, which may be affine in pieces only", "an affine field", "Sample it; nothing less tells its law.")
         require_vectors("field", self.field, dim)
         run = linearised(self, dim)
         self._require_finite(run.diverged)
@@ -152,29 +168,36 @@ class Sampler(eqx.Module):
 
 @eqx.filter_jit
 def _sample(sampler: Sampler, key: PRNGKeyArray, n: int, start: Law) -> tuple[Float[Array, "n d"], Int[Array, ""]]:
-    return _followed(sampler, key, n, start, keep=False)[1]
+    key_start, key_noise = jax.random.split(key)
+    return _followed(sampler, key_noise, start.sample(key_start, n), keep=False)[0]
+
+
+@eqx.filter_jit
+def _run(sampler: Sampler, key: PRNGKeyArray, points: Float[Array, "n d"]) -> tuple[Float[Array, "n d"], Int[Array, ""]]:
+    return _followed(sampler, key, points, keep=False)[0]
 
 
 @eqx.filter_jit
 def _paths(sampler: Sampler, key: PRNGKeyArray, n: int, start: Law) -> tuple[Float[Array, "n times d"], Int[Array, ""]]:
-    first, (_, diverged), later = _followed(sampler, key, n, start, keep=True)
+    key_start, key_noise = jax.random.split(key)
+    first = start.sample(key_start, n)
+    (_, diverged), later = _followed(sampler, key_noise, first, keep=True)
     return jnp.swapaxes(jnp.concatenate([first[None], cast(Array, later)]), 0, 1), diverged
 
 
-def _followed(sampler: Sampler, key: PRNGKeyArray, n: int, start: Law, keep: bool):
-    """The first points, the last with the step that left the finite numbers (-1: none), and all but the first if they are to be kept."""
-    key_start, key_noise = jax.random.split(key)
-    first, draws = start.sample(key_start, n), sampler.scheme.draws
+def _followed(sampler: Sampler, key: PRNGKeyArray, first: Float[Array, "n d"], keep: bool):
+    """The last points with the step that left the finite numbers (-1: none), and all but the first if they are to be kept."""
+    draws = sampler.scheme.draws
     batching = eqx.tree_at(lambda one: one.field, sampler, Batching(sampler.field))
 
     def step(carry, inputs):
         (x, diverged), (t, s, i) = carry, inputs
-        z = jax.random.normal(jax.random.fold_in(key_noise, i), (n, draws, x.shape[1]), x.dtype)
+        z = jax.random.normal(jax.random.fold_in(key, i), (len(x), draws, x.shape[1]), x.dtype)
         moved = jax.vmap(batching._move(t, s))(x, z)
         return (moved, jnp.where((diverged < 0) & ~jnp.all(jnp.isfinite(moved)), i, diverged)), moved if keep else None
 
     steps = (sampler.grid[:-1], sampler.grid[1:], jnp.arange(sampler.grid.size - 1))
-    return first, *jax.lax.scan(step, (first, jnp.asarray(-1)), steps)
+    return jax.lax.scan(step, (first, jnp.asarray(-1)), steps)
 
 
 @eqx.filter_jit

@@ -1,6 +1,7 @@
 """A scheme is one step of a sampler, written once, on a point and its noise draws; laws and samples both follow from it."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -16,6 +17,7 @@ class Scheme(eqx.Module):
     """One step from time t to time s; see `EulerMaruyama` and `Heun`. A step of length zero stays where it is."""
 
     takes: eqx.AbstractClassVar[str]  # the kind of field
+    drawn_among: ClassVar[bool] = False  # whether a step is drawn among several, so that the law of a run is none of one kernel
 
     @property
     @abstractmethod

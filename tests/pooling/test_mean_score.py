@@ -11,7 +11,7 @@ from tests.helpers import spd
 
 VP = et.processes.VariancePreserving()
 UNIT = et.processes.VariancePreserving(1.0, 1.0, 1.0)
-APART = [et.Gaussian([-1.0, 2.0], np.diag([0.25, 4.0])), et.Gaussian([2.0, 0.5], np.diag([3.0, 0.1]))]
+APART = [et.Gaussian([-1.0, 2.0], np.diag([0.25, 4.0])), et.Gaussian([2.0, 0.5], [[3.0, 0.2], [0.2, 0.1]])]
 TABLE = [et.Gaussian([-1.0], 0.25), et.Gaussian([2.0], 4.0)]
 
 
