@@ -64,5 +64,7 @@ LOOKS = {
     "transport_path": Look("#2C8C99", "P", (0, (10, 2)), "OT path"),
     "matched_gaussian": Look("#2166AC", "*", (0, (11, 1)), "Gaussian of the same moments"),
     "isotropic_gaussian": Look("#BF812D", "X", (0, (4, 3)), "isotropic Gaussian"),
+    "score_loss": Look("#5D3A9B", "s", (0, (4, 1)), "score-matching loss"),
+    "frechet": Look("#C23B22", "^", "-", "squared Fréchet distance"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }
