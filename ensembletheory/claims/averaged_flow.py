@@ -1,4 +1,4 @@
-r"""Claims about the flow of averaged velocities of exact members, followed through points (see `pooling.averaged_flow`): what it gains is the diversity of the scores.
+r"""Claims about the flow of averaged velocities of exact members, followed through points (see `pooling.diversity`): what it gains is the diversity of the scores.
 
 Along the flow log p_hat = sum_k w_k log q_k + D, where D >= 0 is the score diversity, integrated over time. Hence p_hat is above the geometric mean of the members everywhere,
 and for every p
@@ -25,7 +25,7 @@ from ensembletheory.claims.members import gain
 from ensembletheory.claims.parts import positive, real, simplex
 from ensembletheory.estimate import Estimate
 from ensembletheory.laws import Gaussian, GaussianMixture
-from ensembletheory.pooling.averaged_flow import averaged_flow
+from ensembletheory.pooling.diversity import averaged_flow
 from ensembletheory.processes import GaussianPath, Interpolant, LinearInterpolant
 
 __all__ = ["mean_score_gain_is_diversity", "mean_score_pointwise", "mean_velocity_equals_mean_score"]

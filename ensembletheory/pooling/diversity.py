@@ -30,7 +30,9 @@ from ensembletheory.laws.law import checked_point
 from ensembletheory.pooling.members import Member, checked_laws
 from ensembletheory.processes import Process
 
-__all__ = ["AveragedFlow", "averaged_flow"]
+__all__ = ["AveragedFlow", "averaged_flow", "diversity_rate"]
+
+_TABLEAU = ([0.0, 0.5, 0.5, 1.0], [0.5, 0.5, 1.0, 0.0], [1 / 6, 1 / 3, 1 / 3, 1 / 6])  # where a stage is taken, how far it is followed, and its share in the step
 
 State = tuple[Float[Array, " d"], Float[Array, ""], Float[Array, ""]]  # a point, the integral of the divergence, the integrated diversity
 
@@ -68,11 +70,34 @@ def averaged_flow(process: Process, members: Sequence[Member], x: Numbers, weigh
     return jax.tree.map(lambda leaf: leaf.reshape(*points.shape[:-1], *leaf.shape[1:]), followed)
 
 
+def diversity_rate(process: Process, members: Sequence[Member], t: Numbers, x: Numbers, weights: Numbers | None = None) -> Float[Array, "..."]:
+    """The score diversity 1/2 sum_k w_k |G_t^T (s_k - s)|^2 at time t and points x (..., d).
+
+    Raises:
+        ValueError: if there is no member, dimensions differ, the weights are off the simplex, or t is not within [0, horizon].
+        TypeError: if the fields of a member are not exact.
+    """
+    laws, weights = checked_laws(members, weights)
+    points = checked_point("x", as_floats("x", x), laws[0].dim)
+    rates = _diversities(process, tuple(laws), weights, process.checked_time("t", t), points.reshape(-1, points.shape[-1]))
+    return rates.reshape(points.shape[:-1])
+
+
+@eqx.filter_jit
+def _diversities(process: Process, laws: tuple[Law, ...], weights: Float[Array, " K"], t: Float[Array, ""], rows: Float[Array, "n d"]) -> Float[Array, " n"]:
+    v, s = (jnp.stack([field(law).batch(t, rows) for law in laws], axis=1) for field in (process.velocity, process.score))
+    return jax.vmap(lambda v, s: _diversity(weights, v, s))(v, s)
+
+
+def _diversity(weights: Float[Array, " K"], v: Float[Array, "K d"], s: Float[Array, "K d"]) -> Float[Array, ""]:
+    return -weights @ jnp.sum((v - (weights @ v)[None]) * s, axis=1)
+
+
 @eqx.filter_jit
 def _followed(process: Process, laws: tuple[Law, ...], weights: Float[Array, " K"], rows: Float[Array, "n d"], steps: int) -> AveragedFlow:
     times = process.horizon * jnp.linspace(0.0, 1.0, steps + 1)
     grids = jnp.stack([times, jnp.concatenate([times[::2], jnp.full(steps // 2, process.horizon)])])
-    rate, start = jax.jit(_rates(process, laws, weights)), standard_normal(rows.shape[1])  # traced once for the four stages
+    rate, start = _rates(process, laws, weights), standard_normal(rows.shape[1])
     noised = [process.marginal(law, process.horizon) for law in laws]
 
     def at(x: Float[Array, " d"]) -> AveragedFlow:
@@ -105,23 +130,26 @@ def _rates(process: Process, laws: Sequence[Law], weights: Float[Array, " K"]) -
 
         jacobian, v = jax.jacfwd(averaged, has_aux=True)(x)
         s = jnp.stack([score(t, x) for score in scores])
-        return weights @ v, jnp.trace(jacobian), -weights @ jnp.sum((v - (weights @ v)[None]) * s, axis=1)
+        return weights @ v, jnp.trace(jacobian), _diversity(weights, v, s)
 
     return rate
 
 
 def _runge_kutta(rate: Callable[[Float[Array, ""], State], State], start: State, grid: Float[Array, " n"]) -> tuple[State, Float[Array, " n-1"]]:
-    """The state at the last time, and the last rate at the beginning of each step."""
+    """The state at the last time, and the last rate at the beginning of each step. All stages of all steps are one loop, so that the rate is compiled once."""
+    begin, length = (jnp.repeat(part, 4) for part in (grid[:-1], jnp.diff(grid)))
+    at, to, share = (jnp.tile(jnp.asarray(part), grid.size - 1) for part in _TABLEAU)
 
-    def step(state: State, ends: tuple[Float[Array, ""], Float[Array, ""]]) -> tuple[State, Float[Array, ""]]:
-        t, h = ends[0], ends[1] - ends[0]
-        first = rate(t, state)
-        second = rate(t + h / 2, _moved(state, h / 2, first))
-        third = rate(t + h / 2, _moved(state, h / 2, second))
-        fourth = rate(t + h, _moved(state, h, third))
-        return jax.tree.map(lambda y, a, b, c, d: y + h / 6 * (a + 2 * b + 2 * c + d), state, first, second, third, fourth), first[2]
+    def stage(carry: tuple[State, State, State], inputs: tuple[Array, ...]):
+        (first, here, reached), (t, h, at, to, share) = carry, inputs
+        slopes = rate(t + at * h, here)
+        reached, onward = _moved(reached, share * h, slopes), _moved(first, to * h, slopes)
+        done = at == 1
+        first, here = (jax.tree.map(lambda new, old: jnp.where(done, new, old), reached, old) for old in (first, onward))
+        return (first, here, reached), slopes[2]
 
-    return jax.lax.scan(step, start, (grid[:-1], grid[1:]))
+    (_, last, _), rates = jax.lax.scan(stage, (start, start, start), (begin, length, at, to, share))
+    return last, rates[::4]
 
 
 def _moved(state: State, h: Float[Array, ""], rates: State) -> State:
