@@ -4,6 +4,7 @@ from ensembletheory.pooling.barycenter import w2_barycenter as w2_barycenter
 from ensembletheory.pooling.diversity import AveragedFlow as AveragedFlow
 from ensembletheory.pooling.diversity import averaged_flow as averaged_flow
 from ensembletheory.pooling.diversity import diversity_rate as diversity_rate
+from ensembletheory.pooling.feynman_kac import FeynmanKac as FeynmanKac
 from ensembletheory.pooling.field_rules import DominantField as DominantField
 from ensembletheory.pooling.field_rules import MedianField as MedianField
 from ensembletheory.pooling.field_rules import PosteriorWeighted as PosteriorWeighted
@@ -24,3 +25,7 @@ from ensembletheory.pooling.sample_rules import MeanOfSamples as MeanOfSamples
 from ensembletheory.pooling.sample_rules import Routed as Routed
 from ensembletheory.pooling.step_rules import Alternating as Alternating
 from ensembletheory.pooling.step_rules import ScaledNoise as ScaledNoise
+from ensembletheory.pooling.superposition import And as And
+from ensembletheory.pooling.superposition import Or as Or
+from ensembletheory.pooling.superposition import SuperDiff as SuperDiff
+from ensembletheory.pooling.weighted_sample import WeightedSample as WeightedSample
