@@ -31,6 +31,7 @@ SOURCES = (
     "diffusion",
     "flow_matching",
     "noising",
+    "sampler_bounds",
 )
 
 

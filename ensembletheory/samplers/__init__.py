@@ -1,5 +1,6 @@
 """Samplers: schemes run along a grid of times, with their exact laws."""
 
+from ensembletheory.samplers import bounds as bounds
 from ensembletheory.samplers.analytic_dpm import AnalyticDpm as AnalyticDpm
 from ensembletheory.samplers.ddim import Ddim as Ddim
 from ensembletheory.samplers.ddpm import Ddpm as Ddpm
