@@ -69,14 +69,21 @@ def falsify(
     json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Search for a counter-example, shrink it to small fractions and write it down."""
+    """Search for a counter-example, shrink it to small fractions and write it down. A search that was stopped goes on when it is asked for again."""
     from ensembletheory import enable_x64
     from ensembletheory.claims import falsify
 
     enable_x64()
     with _wrong_use():
-        result = falsify(_claim(target), budget=budget, seed=seed)
-    path = (out or Path("output", "counterexamples", f"{result.id}.json")) if result.found else None
+        claim = _claim(target)
+        place = out or Path("output", "counterexamples", f"{claim.id}.json")
+        kept = place.with_suffix(".partial")
+        try:
+            result = falsify(claim, budget=budget, seed=seed, checkpoint=kept)
+        except KeyboardInterrupt:
+            typer.echo(f"{claim.id}: stopped; what was searched is in {kept}, run the same command to go on", err=True)
+            raise typer.Exit(FAILS) from None
+    path = place if result.found else None
     if path is not None:
         result.save(path)
     if json:

@@ -6,7 +6,7 @@ every seed, and gradient multi-start refutes it at once (measured; see the tests
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ensembletheory.claims.claim import Claim, uncertainty
 from ensembletheory.claims.evaluation import Evaluator
 from ensembletheory.claims.rationals import exact, floats
 from ensembletheory.claims.registry import resolve
-from ensembletheory.claims.search import Search, search
+from ensembletheory.claims.search import Checkpoint, Search, search
 from ensembletheory.claims.shrinking import shrink
 from ensembletheory.claims.stored import as_json, as_text
 from ensembletheory.files import write_whole
@@ -36,6 +36,7 @@ class Falsification:
 
     `margin` and `error` are those of the counter-example (its `instance` in fractions), else of the least margin seen (its `instance` in numbers).
     `rehits` is the part of the local searches that ended at the least margin: near 1 the search is saturated, near 0 it is not.
+    `seconds` is the time that the search took, compilation included.
     `denied`: a compiled evaluation violated the claim, and evaluating the margin by itself did not.
     """
 
@@ -48,6 +49,7 @@ class Falsification:
     rehits: float
     searches: int
     evaluations: int
+    seconds: float = field(compare=False)
     budget: int
     seed: int
     method: str
@@ -58,7 +60,8 @@ class Falsification:
     @property
     def verdict(self) -> str:
         """One line that says no more than what was done."""
-        effort = f"{self.evaluations:,} evaluations of a budget of {self.budget:,}, {self.searches} local searches by {self.method}"
+        speed = self.evaluations / max(self.seconds, 1e-9)
+        effort = f"{self.evaluations:,} evaluations of a budget of {self.budget:,}, {speed:,.0f} a second, {self.searches} local searches by {self.method}"
         if self.found:
             return f"counter-example: margin {self.margin:.6g} at {_line(self.instance)} ({effort})"
         denied = "; its violation was denied by evaluating the margin by itself" if self.denied else ""
@@ -74,13 +77,14 @@ class Falsification:
         return write_whole(path, self.as_json())
 
 
-def falsify(claim: str | Claim, budget: int = 20_000, seed: int = 0) -> Falsification:
+def falsify(claim: str | Claim, budget: int = 20_000, seed: int = 0, checkpoint: Path | str | None = None) -> Falsification:
     """Search for an instance whose margin is negative beyond its error.
 
     Args:
         claim: a claim or its id.
         budget: evaluations of the margin (a value with its gradient counts once) that screening and local searches may take; shrinking takes a few hundred more.
         seed: of the random starts.
+        checkpoint: a file in which a long search is kept, so that the same call goes on where it was stopped; removed at the end.
 
     Raises:
         ValueError: for an unknown id or a budget below 100.
@@ -92,11 +96,14 @@ def falsify(claim: str | Claim, budget: int = 20_000, seed: int = 0) -> Falsific
     if budget < LEAST_BUDGET:
         errors.refuse("budget", str(budget), f"at least {LEAST_BUDGET} evaluations", "Fewer say nothing; the default is 20000.")
     evaluator = Evaluator(claim)
-    return _judged(evaluator, search(evaluator, budget, seed), budget, seed)
+    result = _judged(evaluator, search(evaluator, budget, seed, Checkpoint(Path(checkpoint)) if checkpoint else None), budget, seed)
+    if checkpoint:
+        Path(checkpoint).unlink(missing_ok=True)
+    return result
 
 
 def _judged(evaluator: Evaluator, done: Search, budget: int, seed: int) -> Falsification:
-    claim, instances = evaluator.claim, evaluator.instances(np.concatenate([done.ends, done.best_draw]))
+    claim, instances = evaluator.claim, evaluator.instances(np.stack([done.best_end, done.best_draw]))
     values, uncertainties = evaluator(instances)
     margins = values + uncertainties
     best = int(np.argmin(margins))
@@ -112,9 +119,10 @@ def _judged(evaluator: Evaluator, done: Search, budget: int, seed: int) -> Falsi
         error=error,
         instance=instance,
         least=float(values[best]),
-        rehits=float(np.mean(np.isclose(margins[:-1], margins[best], rtol=SAME, atol=SAME))),
-        searches=len(done.ends),
+        rehits=float(np.mean(np.isclose(done.margins, margins[best], rtol=SAME, atol=SAME))),
+        searches=len(done.margins),
         evaluations=evaluator.evaluations,
+        seconds=done.seconds,
         budget=budget,
         seed=seed,
         method=done.method,

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 from scipy.optimize import minimize
 
 from ensembletheory import Estimate
-from ensembletheory.claims import Domain, check, falsify, positive, real, simplex, spd
+from ensembletheory.claims import Domain, check, falsify, positive, real, search, simplex, spd
+from ensembletheory.claims.evaluation import Evaluator
 from ensembletheory.claims.stored import as_numbers
 from tests.claims.toys import LARGEST_RATIO, ratio, toy, triangle
 
@@ -62,6 +64,59 @@ def test_the_same_seed_finds_the_same_and_another_seed_searches_elsewhere():
     first, again, other = (falsify(open_claim, budget=100, seed=seed) for seed in (3, 3, 4))
     assert first == again
     assert first.least != other.least
+
+
+def test_a_stopped_search_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+    hilly = toy(lambda x: jnp.sum(x**2 + jnp.cos(5 * x)) + 3, domain=Domain(x=real(-3, 3, shape=(2,))))
+    played, play = [], search._Rounds._next
+
+    def stopped_in_the_third_round(self, state):
+        played.append(state.rounds)
+        if played.count(2) == 1 and state.rounds == 2:
+            raise KeyboardInterrupt
+        return play(self, state)
+
+    monkeypatch.setattr(search._Rounds, "_next", stopped_in_the_third_round)
+    path = tmp_path / "toy.partial"
+    with pytest.raises(KeyboardInterrupt):
+        falsify(hilly, budget=5_000, checkpoint=path)
+    assert path.is_file()
+    resumed = falsify(hilly, budget=5_000, checkpoint=path)
+    assert (played[:3], played[3]) == ([0, 1, 2], 2)
+    assert not path.exists()
+    assert resumed == falsify(hilly, budget=5_000)
+    assert 4_000 < resumed.evaluations <= 5_000
+
+
+def test_another_search_or_a_torn_file_is_not_taken_for_a_checkpoint(tmp_path):
+    kept = search.Checkpoint(tmp_path / "kept")
+    kept.save("this", search.Search(np.ones(2), np.zeros(2), 0.5, 0.25, np.arange(3.0), 1, 100))
+    found = kept.load("this")
+    assert (found.least_end, found.rounds, found.evaluations, found.method) == (0.5, 1, 100, "L-BFGS")
+    np.testing.assert_array_equal(found.margins, np.arange(3.0))
+    assert kept.load("that") is None
+    kept.path.write_bytes(kept.path.read_bytes()[:100])
+    assert kept.load("this") is None
+
+
+def test_random_numbers_are_splitmix_of_a_counter():
+    """SplitMix64 in Python's integers."""
+
+    def mixed(x):
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
+        return x ^ x >> 31
+
+    domain = Domain(x=real(-3, 3, shape=(2,)))
+    drawn = Evaluator(toy(lambda x: jnp.sum(x), domain=domain)).draws(3, 7)
+    uniform = [[(mixed((mixed(7) + (3 * i + j + 1) * 0x9E3779B97F4A7C15) % 2**64) >> 11) / 2**53 for j in range(3)] for i in range(3)]
+    expected = [special.logit(row[1:]) * (1 if row[0] < 0.5 else 3) for row in uniform]
+    np.testing.assert_allclose(drawn, expected, rtol=1e-12)
+
+
+def test_blocks_shrink_with_the_memory_of_the_margin():
+    closed, wide = (Evaluator(toy(lambda x, n=n: jnp.sum(jnp.sin(x * jnp.arange(n))))).block for n in (3, 50_000))
+    assert (closed, wide) == (1024, 32)
 
 
 def numpy_margin(x):
