@@ -22,8 +22,8 @@ Members: c_1, c_2, ... exchangeable normal of mean b (the bias), variance spread
 
 for the SDE the expectations of KL and Frechet^2 are taken by Gauss-Hermite quadrature.
 
-**Where they part.** Exchangeable errors of any law have E h(mean of K) falling in K where h is convex, and rising where it is concave. Loss and KL are convex in c: they
-always fall. Frechet^2 is convex in c exactly where the sampled standard deviation exceeds a share of the target's:
+**Where they part.** Exchangeable errors of any law have E h(mean of K) falling in K where h is convex, and rising where it is concave. Loss and KL are convex in c (for e > 0:
+as Lambda -> infinity), so that they always fall. Frechet^2 is convex in c exactly where the sampled standard deviation exceeds a share of the target's:
 
     sqrt(R) >= 1/2, that is c <= 2 log(2) / Lambda                   (flow),
     sqrt(R) >= 3/4, that is c <= 7/9 e/(1+e), 7/18 for the SDE       (every churn eta > 0, as Lambda -> infinity).

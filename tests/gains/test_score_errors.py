@@ -51,6 +51,16 @@ def test_law_of_a_wrong_score_solves_the_equations_of_its_moments(reverse):
         assert_allclose(law.cov[i, i], variance, rtol=1e-8)
 
 
+def test_variances_of_the_table():
+    """Variances 4 and 1/4, errors of 0.1 and -0.1, begun at N(0, 1), which for the flow scales them by the variance of the noised target."""
+    target, noise = et.Gaussian([0.0, 0.0], [4.0, 0.25]), noised(1.0, np.array([4.0, 0.25]))[1]
+    tables = {"ode": [[1.68165982, 0.07966793], [9.51194456, 0.78455722]], "sde": [[3.33335367, 0.20833338], [4.99902254, 0.31249336]]}
+    for reverse, rows in tables.items():
+        for c, row in zip((0.1, -0.1), rows, strict=True):
+            variances = law_of_wrong_score(target, VP, [c, c], reverse).covariance.diagonal()
+            assert_allclose(variances, np.array(row) * (noise if reverse == "ode" else 1), rtol=2e-7)
+
+
 def test_errors_that_average_to_zero_along_the_clock_are_not_seen_by_the_flow():
     total = np.log(noised(1.0, 0.5)[1] / (noised(1.0, 0.5)[0] * 0.5))
 
