@@ -69,5 +69,9 @@ LOOKS = {
     "isotropic_gaussian": Look("#BF812D", "X", (0, (4, 3)), "isotropic Gaussian"),
     "score_loss": Look("#5D3A9B", "s", (0, (4, 1)), "score-matching loss"),
     "frechet": Look("#C23B22", "^", "-", "squared Fréchet distance"),
+    "kl_bound": Look("#6B1F2A", "s", (0, (2, 1)), "Song's bound"),
+    "benton_bound": Look("#7B6FD0", "D", (0, (5, 1, 2, 1)), "Benton's bound"),
+    "albergo_bound": Look("#0F7173", "v", (0, (7, 1, 1, 1)), "Albergo's bound"),
+    "rule": Look("#5F5A8C", "o", (0, (1, 4)), "other rules"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }
