@@ -194,7 +194,7 @@ FIGURE = Figure(
         "particle_steps": 400,
         "resample_below": 0.95,
     },
-    quick_inputs={"points": 1024, "steps": 200, "particles": 8192, "particle_steps": 100},
+    quick_inputs={"points": 1024, "steps": 200, "particles": 4096, "particle_steps": 100},
     compute=_compute,
     draw=_draw,
     caption=_caption,

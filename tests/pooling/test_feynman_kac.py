@@ -165,14 +165,14 @@ def test_langevin_corrections_tend_to_the_log_pool():
     """With more and more corrections of length h the law tends, at order 1, to their invariant law (P - h P^2/2)^{-1}, which is h/2 I + O(h^2) off the log pool."""
     h, counts = 0.05, (64, 256)
     grids = np.stack([np.concatenate([np.ones(256 - n), np.linspace(1.0, 0.0, n + 1)]) for n in counts])
-    run = jax.jit(jax.vmap(lambda grid: Sampler(UNIT, SCORES, LangevinCorrector(EulerMaruyama(), h, 2), grid).kernel(2)))(grids)
+    run = jax.jit(jax.vmap(lambda grid: Sampler(UNIT, SCORES, LangevinCorrector(EulerMaruyama(), h), grid).kernel(2)))(grids)
     A = np.asarray(run.A)
     covs, means = A @ np.swapaxes(A, 1, 2) + np.asarray(run.C.matrix), np.asarray(run.b)  # begun at N(0, I)
     mean, pool, _ = log_pool(MEANS, COVS, WEIGHTS)
     P = np.linalg.inv(pool)
     invariant = np.linalg.inv(P - h / 2 * P @ P)
     errors = np.max(np.abs(covs - invariant), axis=(1, 2)) + np.max(np.abs(means - mean), axis=1)
-    assert errors[1] < 0.05
+    assert errors[1] < 0.1
     assert np.log(errors[0] / errors[1]) / np.log(4) == pytest.approx(1, abs=0.2)
     np.testing.assert_allclose(invariant - pool - h / 2 * np.eye(2), h**2 / 4 * P, atol=1.1 * h**3 / 8 * np.linalg.norm(P, 2) ** 2)
 

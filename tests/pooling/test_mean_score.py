@@ -66,6 +66,15 @@ def test_table_of_churned_variances(eta, variance):
     assert float(et.mean_score_law(TABLE, VP, churn=eta, horizon=jnp.inf).cov[0, 0]) == pytest.approx(variance, abs=6e-7)
 
 
+def test_churned_laws_tend_to_the_log_pool_at_order_two_in_the_churn():
+    gaussians, weights = members(2, 2, diagonal=False)  # which do not commute
+    pool = et.log_pool(gaussians, weights)
+    laws = [et.mean_score_law(gaussians, VP, churn=eta, weights=weights, horizon=jnp.inf) for eta in (6.0, 12.0)]
+    errors = [np.max(np.abs(np.asarray(law.cov) - pool.cov)) + np.max(np.abs(np.asarray(law.mean) - pool.mean)) for law in laws]
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.1)
+    assert errors[1] < 0.005
+
+
 def test_other_numbers_of_the_theory():
     three = [et.Gaussian([0.0], s) for s in (0.25, 1.0, 4.0)]
     assert float(et.mean_score_law(three, VP, horizon=jnp.inf).cov[0, 0]) == pytest.approx(0.816076, abs=5e-7)
