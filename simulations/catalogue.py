@@ -9,6 +9,7 @@ __all__ = ["STUDIES", "find"]
 
 STUDIES = {
     "mean-score-monotone": "simulations.mean_score_monotone:study",
+    "sde-or-ode": "simulations.sde_or_ode:study",
     "searches": "simulations.searches:study",
     "density-ensembles": "simulations.density_ensembles:study",
 }

@@ -17,6 +17,7 @@ SOURCES = (
     "averaged_score",
     "averaged_flow",
     "averaged_score_fails",
+    "averaged_score_open",
     "linear_vae",
     "latent",
     "mattei_garreau",

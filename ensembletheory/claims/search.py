@@ -83,7 +83,7 @@ class Checkpoint:
     def load(self, identity: str) -> Search | None:
         """The search of this identity as it stood, if it is there."""
         try:
-            with np.load(self.path) as kept:
+            with np.load(io.BytesIO(self.path.read_bytes())) as kept:
                 found = {name: kept[name] for name in kept.files}
         except (OSError, ValueError, zipfile.BadZipFile):
             return None

@@ -55,10 +55,10 @@ def line_laws(
     rule: LineRule, average: Averages, means: Float[Array, " n"], variances: Float[Array, " n"], churn: Float[Array, ""]
 ) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
     """Means and variances of the laws on the line, one for each row of `average`."""
-    e, noised = churn**2, rule.rest + rule.u * variances[:, None]
+    e, noised = churn**2, rule.rest[None, :] + rule.u[None, :] * variances[:, None]
     A, B, log_G, log_end = average(1 / noised), average(means[:, None] / noised), average(jnp.log(noised)), average(jnp.log(variances))
-    F = jnp.exp((1 + e) / 2 * (rule.log_u + log_end[:, None] - log_G))
-    return (1 + e) / 2 * jnp.sum(rule.weights * F * B, axis=1), 1 + (1 + e) * jnp.sum(rule.weights / rule.u * F**2 * (1 - A), axis=1)
+    F = jnp.exp((1 + e) / 2 * (rule.log_u[None, :] + log_end[:, None] - log_G))
+    return (1 + e) / 2 * (F * B) @ rule.weights, 1 + (1 + e) * (F**2 * (1 - A)) @ (rule.weights / rule.u)
 
 
 def frames(reflections: Float[Array, "n r d"]) -> Float[Array, "n d d"]:
@@ -79,12 +79,12 @@ def sampled_covariances(largest: float, average: Averages, spectra: Float[Array,
         return jnp.moveaxis(average(jnp.einsum("kij,ktj,klj->ktil", Q, values, Q)), 1, 0)
 
     A1, A2 = averaged(jnp.stack([spectra - 1, (spectra - 1) ** 2], axis=1))
-    start = jnp.eye(Q.shape[-1]) + FIRST * A1 + FIRST**2 * (1 + e) / (2 + e) * (_product(A1, A1) - A2)
-    A = averaged(1 / (1 + jnp.asarray(u)[:, None] * (spectra[:, None, :] - 1)))
+    start = jnp.eye(Q.shape[-1])[None] + FIRST * A1 + FIRST**2 * (1 + e) / (2 + e) * (_product(A1, A1) - A2)
+    A = averaged(1 / (1 + jnp.asarray(u)[None, :, None] * (spectra[:, None, :] - 1)))
 
     def velocity(v, A, slope):
         Av = _product(A, v)
-        return slope * (v + e * jnp.eye(Q.shape[-1]) - (1 + e) / 2 * (Av + Av.mT))
+        return slope * (v + e * jnp.eye(Q.shape[-1])[None] - (1 + e) / 2 * (Av + Av.mT))
 
     def advance(v, nodes):
         A, slope = nodes
