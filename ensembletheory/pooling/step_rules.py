@@ -28,6 +28,9 @@ class _Wrapped(Scheme):
 
     scheme: Scheme
 
+    def __init__(self, scheme: Scheme):
+        self.scheme = scheme
+
     @property
     def takes(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the inner scheme takes."""
@@ -76,6 +79,9 @@ class ScaledNoise(_Wrapped):
 
     scheme: Scheme
     factor: float | Float[Array, ""]
+
+    def __init__(self, scheme: Scheme, factor: float | Float[Array, ""]):
+        self.scheme, self.factor = scheme, factor
 
     def __check_init__(self):
         if is_concrete(self.factor) and not self.factor >= 0:
