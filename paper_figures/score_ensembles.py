@@ -222,7 +222,7 @@ FIGURE = Figure(
         "grid_steps": 24,
         "points": 128,
     },
-    quick_inputs={"members": 4, "replicates": 1, "steps": 300, "batch": 128, "draws": 2048},
+    quick_inputs={"members": 3, "replicates": 1, "steps": 200, "batch": 128, "draws": 2048, "points": 64},
     compute=_compute,
     draw=_draw,
     caption=_caption,
