@@ -1,16 +1,18 @@
-r"""Does the averaged-score law come closer to the target with every member? (open conjecture `mean-score-monotone-in-k`).
+r"""Does the averaged-score law come closer to the target with every member? On random instances it does (claim `mean-score-monotone-in-k`, refuted).
 
 For members q_1, ..., q_K and a target p, let p_A be the law sampled with the average of the exact scores of the members in A (T = infinity), and
 
     D_k = mean over the subsets A of size k of KL(p || p_A),   k = 1, ..., K.
 
-D_K <= D_1 is a theorem; whether D_{k+1} <= D_k for every k is open. Instances: d <= 4, K <= 8; members N(m_j, S_j) and target N(m, S); m_j and m normal with a
+D_K <= D_1 is a theorem. D_{k+1} <= D_k is false for some members, which a search finds, and holds for all that are drawn here.
+
+Instances: d <= 4, K <= 8; members N(m_j, S_j) and target N(m, S); m_j and m normal with a
 random common spread, the logarithms of all eigenvalues uniform with quotients at most `condition`, S in a random frame. The frames of the members are `common`
 (diagonal members, which stand for all that commute: the prior N(0, I) and the divergence do not change under a common rotation) or `own` (each member in a random
 frame of its own; d >= 2, fewer replicates because the law is a matrix integral). All subsets are enumerated (at most 70 of a size), so a row holds no sampling
 error: for one instance and one sampler, the smallest margin D_k - D_{k+1} and its k, with D_1 and D_K, in nats.
 
-A negative margin beyond rounding refutes the conjecture. Margins that are all positive are evidence, not proof.
+A negative margin beyond rounding would be a counter-example met by chance.
 """
 
 from functools import partial

@@ -2,8 +2,8 @@ r"""Averaged scores: which sampler comes closer to the target, the reverse SDE o
 
 Members and target are Gaussian and both sampled laws are exact (infinite time, `mean_score_law`), so that a row holds no Monte-Carlo error: for one ensemble of K members,
 KL(p || .) and W2(p, .) of the SDE's and of the flow's law. On the line the flow's variance is the geometric mean of the members' and the SDE's is smaller (claim
-`churn-monotone`), so that the flow wins where members are too narrow on average, as maximum likelihood fits are, and the SDE where they are too wide; how much, and when, is what
-this study counts.
+`churn-monotone`), so that the flow wins where members are too narrow on average, as maximum likelihood fits are, and the SDE where they are too wide; how much,
+and when, is what this study counts.
 
 Cells, `kind`:
 - `bootstrap`: a Gaussian target in d dimensions with eigenvalues log-uniform with quotient `spread`, `rows` draws of it, and each member the maximum likelihood Gaussian of a

@@ -16,6 +16,7 @@ from ensembletheory.claims import stored
 from ensembletheory.claims.claim import Claim, uncertainty
 from ensembletheory.claims.evaluation import Evaluator, stacked
 from ensembletheory.claims.registry import resolve
+from ensembletheory.claims.searched import effort
 from ensembletheory.estimate import Estimate
 from ensembletheory.precision import require_x64
 from ensembletheory.progress import progress
@@ -67,7 +68,7 @@ def _sampled(claim: Claim, samples: int, seed: int) -> CheckResult:
         id=claim.id,
         kind=claim.kind,
         holds=not violated and not loose,
-        verdict=_verdict(claim.kind, violated, loose, f"{samples:,} random instances, least margin {value:.3g}"),
+        verdict="; ".join(filter(None, (_verdict(claim.kind, violated, loose, f"{samples:,} random instances, least margin {value:.3g}"), effort(claim.id)))),
         margin=value,
         error=error,
         instance={name: part.tolist() for name, part in instance.items()},
