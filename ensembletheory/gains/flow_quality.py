@@ -56,7 +56,7 @@ def _check(target: Law, x: Float[Array, " n"]) -> None:
         refuse("target", f"dimension {target.dim}", "a law on the line", "In more dimensions sample, and see ensemble_quality for Gaussians.")
     if x.ndim != 1 or x.size < 5 or x.size % 2 == 0:
         refuse("points", f"shape {x.shape}", "an odd number of points, in a row", "Take numpy.linspace(low, high, 401).")
-    if is_concrete(x) and np.ptp(np.diff(np.asarray(x))) > 1e-6 * float(x[1] - x[0]):
+    if is_concrete(x) and np.ptp(np.diff(np.asarray(x))) > 1e-6 * np.min(np.diff(np.asarray(x))):
         refuse("points", "points of unequal distances", "evenly spaced ones, increasing", "Take numpy.linspace(low, high, 401).")
 
 
