@@ -21,10 +21,10 @@ Begun from the log pool of the noised members at T, whose normaliser is Z_T, the
 the mean weight is Z_0 / Z_T <= 1. If they begin from another density instead, such as N(0, I), then E[w phi] moves by at most sup |phi| times the L1 distance of the two,
 since w <= 1.
 
-Steps: the weight of a step is taken at its beginning (order 1, that of Euler-Maruyama); Langevin corrections leave exp(r) where it is and cost no weight. Particles come
-in independent batches (`WeightedSample`); in each of them, when the effective sample size (sum w)^2 / sum w^2 falls below a fraction of its size, particles are resampled
-systematically (the quantiles (u + i)/m, one uniform u) and go on with the mean weight, which keeps E[w phi]. With a deterministic scheme copies never part: do not
-resample there.
+Steps: the weight of a step is taken at its beginning (order 1, that of Euler-Maruyama); Langevin corrections leave exp(r) where it is but for their own bias, of the order of
+their length, and even out the weights. Particles come in independent batches (`WeightedSample`); in each of them, when the effective sample size (sum w)^2 / sum w^2 falls
+below a fraction of its size, particles are resampled systematically (the quantiles (u + i)/m, one uniform u) and go on with the mean weight, which keeps E[w phi]. With a
+deterministic scheme copies never part: do not resample there.
 Sources: Skreta et al. (2025), "Feynman-Kac correctors in diffusion", arXiv 2503.02819; the derivation for every churn and matrices F and G is made here.
 """
 

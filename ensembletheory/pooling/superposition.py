@@ -106,7 +106,7 @@ class Or(Superposition):
         self.temperature = as_floats("temperature", temperature)
         if self.temperature.ndim:
             refuse("temperature", f"shape {self.temperature.shape}", "one number", "All members share it; weights may differ.")
-        self.weights = None if weights is None else checked_weights(weights, len(as_floats("weights", weights)))
+        self.weights = None if weights is None else checked_weights(weights, as_floats("weights", weights).size)
         self.laws = None if laws is None else tuple(laws)
 
     def amended(self, now: Moment) -> Moment:
@@ -193,6 +193,8 @@ class SuperDiff(eqx.Module):
         self.process, self.fields, self.rule, self.grid, self.churn = process, checked_fields(fields), rule, as_floats("grid", grid), churn
 
     def __check_init__(self):
+        if not isinstance(self.process, GaussianPath):
+            refuse("process", type(self.process).__name__, "a Gaussian path, whose f and g are numbers", "FeynmanKac serves matrices too.")
         for field in self.fields:
             Sampler(self.process, field, EulerMaruyama(self.churn), self.grid)
             _require_process(field, self.process)

@@ -86,9 +86,9 @@ def test_weighted_particles_tend_to_the_log_pool_whatever_the_churn(eta):
 def test_simulated_particles_are_those_of_the_recursion(eta, below):
     """Weighted mean, second moments and log-normaliser with and without resampling; without the weights the moments are far off."""
     start = et.Gaussian(*log_pool(*noised(MEANS, COVS, np.exp(-1.0)), WEIGHTS)[:2])
-    sampler = Sampler(UNIT, SCORES, EulerMaruyama(jnp.asarray(eta)), np.linspace(1.0, 0.0, 33))
+    sampler = Sampler(UNIT, SCORES, EulerMaruyama(jnp.asarray(eta)), np.linspace(1.0, 0.0, 65))
     sample = FeynmanKac(sampler, below).sample(KEY, 8192, start)
-    mean, cov, log_mass = unit_run(32, eta=eta)
+    mean, cov, log_mass = unit_run(64, eta=eta)
     truth = np.concatenate([mean, (cov + np.outer(mean, mean)).ravel()])
     estimate = sample.expectation(moments)
     assert_within_errors(estimate.value, estimate.error, truth)
@@ -100,6 +100,16 @@ def test_simulated_particles_are_those_of_the_recursion(eta, below):
         assert float(sample.effective_size) < 0.9 * 8192
 
 
+def test_weights_fall_at_the_diversity_in_the_metric_of_the_noise():
+    """For matrices F and G, from the members' exact scores."""
+    G, x = np.array([[1.0, 0.3], [0.0, 0.7]]), np.array([[0.2, -0.4], [1.5, 0.3]])
+    process = et.processes.LinearSde([[-0.5, 0.8], [-0.2, -1.0]], G)
+    scores = [process.score(law) for law in LAWS]
+    corrected = FeynmanKac(Sampler(process, et.MeanField(scores, WEIGHTS), EulerMaruyama(), [1.0, 0.0]))
+    rate, (first, second) = jax.jit(lambda t: (corrected._rate(t, jnp.asarray(x)), [score.batch(t, jnp.asarray(x)) for score in scores]))(jnp.asarray(0.4))
+    np.testing.assert_allclose(rate, WEIGHTS.prod() * np.sum(((np.asarray(first) - np.asarray(second)) @ G) ** 2, axis=1), rtol=1e-12)
+
+
 def test_numbers_of_the_theory():
     """Variances .25 and 4: unweighted G^2/L, weighted H, log mean weight log Z_0, effective size; by the recursion refined, and by simulation."""
     (_, plain, _), (_, weighted, log_mass), (_, _, log_square) = (
@@ -109,15 +119,16 @@ def test_numbers_of_the_theory():
     assert weighted[0, 0] == pytest.approx(8 / 17, abs=2e-5)
     assert log_mass == pytest.approx(0.5 * np.log(8 / 17), abs=2e-5)  # -.37689
     assert np.exp(2 * log_mass - log_square) == pytest.approx(0.896, abs=5e-4)
-    scores = et.MeanField([VP.score(et.Gaussian([0.0], s)) for s in (0.25, 4.0)])
-    sample = FeynmanKac(Sampler(VP, scores, EulerMaruyama(), np.linspace(1.0, 0.0, 101) ** 2), 0.0).sample(KEY, 8192, et.standard_normal(1))
-    _, weighted, log_mass = vp_run(100)
+    scores = et.MeanField([VP.score(et.Gaussian(np.zeros(2), np.diag([s, 1.0]))) for s in (0.25, 4.0)], [0.5, 0.5])  # in the plane, for the program of the test above
+    sampler = Sampler(VP, scores, EulerMaruyama(jnp.asarray(1.0)), np.linspace(1.0, 0.0, 65) ** 2)
+    sample = FeynmanKac(sampler, 0.0).sample(KEY, 8192, et.Gaussian(np.zeros(2), np.eye(2)))
+    _, weighted, log_mass = vp_run(64)
     estimate = sample.expectation(moments)
-    assert_within_errors(estimate.value, estimate.error, [0.0, weighted[0, 0]])
+    assert_within_errors(estimate.value[2], estimate.error[2], weighted[0, 0])
     assert_within_errors(sample.log_normaliser.value, sample.log_normaliser.error, log_mass)
-    assert float(sample.effective_size) / 8192 == pytest.approx(np.exp(2 * log_mass - vp_run(100, power=2)[2]), abs=0.01)
+    assert float(sample.effective_size) / 8192 == pytest.approx(np.exp(2 * log_mass - vp_run(64, power=2)[2]), abs=0.01)
     draws = np.asarray(sample.points)[:, 0]
-    assert_within_errors(np.mean(draws**2), np.std(draws**2) / np.sqrt(8192), vp_run(100, power=0)[1][0, 0])
+    assert_within_errors(np.mean(draws**2), np.std(draws**2) / np.sqrt(8192), vp_run(64, power=0)[1][0, 0])
 
 
 def test_starting_elsewhere_moves_expectations_by_at_most_the_distance_of_the_starts():
