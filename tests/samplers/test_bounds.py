@@ -221,7 +221,7 @@ def test_both_are_sums_over_the_coordinates_of_product_data():
     narrow, wide = np.array(both(line(0.25))), np.array(both(line(4.0)))
     np.testing.assert_allclose(both(et.Gaussian(np.zeros(16), np.repeat([0.25, 4.0], [10, 6]))), 10 * narrow + 6 * wide, rtol=1e-9)
     scale = KAPPA**2 * len(grid) + KAPPA * 3 + np.exp(-6)
-    assert 0.005 < narrow[1] / scale < narrow[0] / scale < 0.5
+    assert 1e-3 < narrow[1] / scale < narrow[0] / scale < 0.5
 
 
 # Flow matching on the straight path, w = v + d x in the direction of generation, data N(0, s^2): W2 and the bounds of Benton and of Albergo, and int L.
