@@ -1,8 +1,8 @@
 r"""Every aggregation rule on mixtures: what three models that agree about two modes and not about their weights become, rule by rule.
 
 Members and target are mixtures of two Gaussians on the line, the noising is an Ornstein-Uhlenbeck process, and the rules run the same Euler-Maruyama steps, of which the
-density is carried exactly (`density_on_the_line`): no draw is taken, whether the rule's field is affine or not. The averaged flow is followed with its divergence, the mean of
-independent samples is a convolution of the members' densities, the mean of flows that share their start averages quantiles. The mean of samples that share all noise and
+density is carried exactly (`densities_on_the_line`): no draw is taken, whether the rule's field is affine or not. The averaged flow is followed with its divergence, the mean
+of independent samples is a convolution of the members' densities, the mean of flows that share their start averages quantiles. The mean of samples that share all noise and
 the corrected average (Feynman-Kac) are drawn; their bars are two standard errors, over batches.
 
 For each law: the mass of the left mode, KL(target || law), and W2 to the target by quantiles. Log and linear pool, exact, stand beside.
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as Picture
 import ensembletheory as et
 from ensembletheory.plotting import LOOKS, WIDTHS, dots, letter, new_figure
 from ensembletheory.pooling import (
+    Alternating,
     DominantField,
     MeanOfSamples,
     MedianField,
@@ -27,7 +28,7 @@ from ensembletheory.pooling import (
     WeightedSum,
 )
 from ensembletheory.pooling.feynman_kac import FeynmanKac
-from ensembletheory.samplers import EulerMaruyama, Sampler, Scheme, density_on_the_line, flow_log_prob
+from ensembletheory.samplers import EulerMaruyama, Sampler, Scheme, densities_on_the_line, flow_log_prob
 from paper_figures.framework import Caption, Data, Figure, Number
 
 __all__ = ["FIGURE"]
@@ -84,27 +85,28 @@ def _sampler(field: Any, times: np.ndarray, scheme: Scheme | None = None) -> Sam
 
 def _densities(laws: list[et.GaussianMixture], times: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
     scores, K = [PROCESS.score(law) for law in laws], len(laws)
-    mean, own = et.MeanField(scores), [np.asarray(density_on_the_line(_sampler(score, times), START, x)) for score in scores]
-    fields = {
-        "arithmetic": mean,
-        "geometric": ShiftedGeometricField(scores, 200.0),
-        "median": MedianField(scores),
-        "dominant": DominantField(scores),
-        "sum": WeightedSum(scores, np.ones(K)),
-        "disturbed": RelativeNoise(mean, [1.0], 0.2),
-        "posterior": PosteriorWeighted(PROCESS, laws),
+    mean = et.MeanField(scores)
+    samplers = {
+        "arithmetic": _sampler(mean, times),
+        "geometric": _sampler(ShiftedGeometricField(scores, 200.0), times),
+        "median": _sampler(MedianField(scores), times),
+        "dominant": _sampler(DominantField(scores), times),
+        "sum": _sampler(WeightedSum(scores, np.ones(K)), times),
+        "disturbed": _sampler(RelativeNoise(mean, [1.0], 0.2), times),
+        "posterior": _sampler(PosteriorWeighted(PROCESS, laws), times),
+        "alternating": _sampler(mean, times, Alternating(EulerMaruyama())),
+        "deviation": _sampler(mean, times, ScaledNoise(EulerMaruyama(), K**-0.5)),
     }
-    found = {rule: density_on_the_line(_sampler(field, times), START, x) for rule, field in fields.items()} | {
-        "alternating": density_on_the_line([_sampler(score, times) for score in scores], START, x),
-        "deviation": density_on_the_line(_sampler(mean, times, ScaledNoise(EulerMaruyama(), factor=K**-0.5)), START, x),
-        "flow": np.exp(flow_log_prob(PROCESS, et.MeanField([PROCESS.velocity(law) for law in laws]), x[:, None])),
+    found = np.asarray(densities_on_the_line([*samplers.values(), *[_sampler(score, times) for score in scores]], START, x))
+    own = list(found[len(samplers) :])
+    pools = {"log": et.log_pool(laws), "linear": et.linear_pool(laws)}
+    return dict(zip(samplers, found, strict=False)) | {
+        "flow": np.exp(flow_log_prob(PROCESS, et.MeanField([PROCESS.velocity(law) for law in laws]), x[:, None], tolerance=1e-5)),
         "routed": np.mean(own, axis=0),
         "samples": _density_of_the_mean(own, x),
         "starts": _density_of_mean_quantiles([np.exp(law.log_prob(x[:, None])) for law in laws], x),
-        "log": np.exp(et.log_pool(laws).log_prob(x[:, None])),
-        "linear": np.exp(et.linear_pool(laws).log_prob(x[:, None])),
+        **{name: np.exp(law.log_prob(x[:, None])) for name, law in pools.items()},
     }
-    return {rule: np.asarray(density) for rule, density in found.items()}
 
 
 def _density_of_the_mean(densities: list[np.ndarray], x: np.ndarray) -> np.ndarray:
@@ -257,6 +259,6 @@ FIGURE = Figure(
     caption=_caption,
     alt="Three panels with one row for each of eighteen rules: mass of the left mode, divergence from the target and W2 distance. Averaged scores have the least divergence, "
     "the linear pool the smallest distance; the dominant score, summed scores, averaged noise and averaged samples lie far off.",
-    source='rules of Razafindralambo et al., "When are two scores better than one?", TMLR 2026; laws by ensembletheory.samplers.density_on_the_line',
+    source='rules of Razafindralambo et al., "When are two scores better than one?", TMLR 2026; laws by ensembletheory.samplers.densities_on_the_line',
     claims=("mean-score-kl-average", "linear-pool-kl", "log-pool-kl"),
 )

@@ -67,9 +67,9 @@ def mean_score_law(
     """
     gaussians, weights = checked_gaussians(members, weights, "law of the averaged score")
     eta = _checked_churn(reverse, churn)
-    if is_concrete(eta) and np.isinf(eta):
+    if is_concrete(eta) and np.isinf(np.asarray(eta)):
         return gaussian_log_pool(gaussians, weights)
-    return _sampled_law(gaussians, weights, jnp.ones(()), jnp.square(eta), _checked_start(process, horizon))
+    return _sampled_law(gaussians, weights, jnp.ones(()), _squared(eta), _checked_start(process, horizon))
 
 
 def score_sum_law(
@@ -98,12 +98,12 @@ def score_sum_law(
     """
     gaussians, _ = checked_gaussians(members, None, "law of a sum of scores")
     c, eta = checked_coefficients(coefficients, len(gaussians)), _checked_churn(reverse, churn)
-    if is_concrete(eta) and np.isinf(eta):
+    if is_concrete(eta) and np.isinf(np.asarray(eta)):
         return _product_of_powers(gaussians, c)
-    total, u_T = jnp.sum(c), _checked_start(process, horizon)
+    total, e, u_T = jnp.sum(c), _squared(eta), _checked_start(process, horizon)
     total = jnp.where(jnp.abs(total - 1) <= 8 * c.size * jnp.finfo(c.dtype).eps, 1.0, total)
-    _require_limit(total, jnp.square(eta), u_T)
-    return _sampled_law(gaussians, c, total, jnp.square(eta), u_T)
+    _require_limit(total, e, u_T)
+    return _sampled_law(gaussians, c, total, e, u_T)
 
 
 def mean_velocity_law(members: Sequence[Member], process: GaussianPath, weights: Numbers | None = None) -> Gaussian:
@@ -130,6 +130,10 @@ def checked_coefficients(coefficients: Numbers, K: int) -> Float[Array, " K"]:
     return c
 
 
+def _squared(eta: Numbers) -> Float[Array, ""]:
+    return jnp.square(jnp.asarray(eta, dtype=jnp.result_type(float)))
+
+
 def _require_limit(total: Float[Array, ""], e: Float[Array, ""], u_T: Float[Array, ""]) -> None:
     """Refuse sums of scores too weak for the noise, and infinite horizons at which the law collapses or spreads without end."""
     if not is_concrete(total, e, u_T):
@@ -154,15 +158,15 @@ def _product_of_powers(gaussians: Sequence[Gaussian], c: Float[Array, " K"]) -> 
     return Gaussian(cov @ jnp.einsum("k,kij,kj->i", c, precisions, stacked_means(gaussians)), cov)
 
 
-def _checked_churn(reverse: str, churn: Numbers | None) -> Float[Array, ""]:
+def _checked_churn(reverse: str, churn: Numbers | None) -> Numbers:
+    """The noise level eta, as it came: inside `jit` a number stays one that can be looked at."""
     if churn is None:
         if reverse not in _CHURN:
             refuse("reverse", repr(reverse), "'sde' or 'ode'", "For other noise levels pass churn=eta.")
-        churn = _CHURN[reverse]
-    eta = jnp.asarray(churn, dtype=jnp.result_type(float))
-    if is_concrete(eta) and not eta >= 0:
-        refuse("churn", f"{float(eta):.6g}", "a noise level >= 0", "0 is the probability flow, 1 the reverse SDE, jnp.inf the log pool.")
-    return eta
+        return _CHURN[reverse]
+    if is_concrete(churn) and not float(np.asarray(churn)) >= 0:
+        refuse("churn", f"{float(np.asarray(churn)):.6g}", "a noise level >= 0", "0 is the probability flow, 1 the reverse SDE, jnp.inf the log pool.")
+    return churn
 
 
 def _checked_start(process: GaussianPath, horizon: Numbers | None) -> Float[Array, ""]:

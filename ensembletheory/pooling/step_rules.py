@@ -9,8 +9,6 @@ of centred members whose averaged score gives the variance V it makes V/K (infin
 Source of the rules: Razafindralambo et al. (2026) and its code; the laws are derived here.
 """
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -28,9 +26,6 @@ class _Wrapped(Scheme):
 
     scheme: Scheme
 
-    def __init__(self, scheme: Scheme):
-        self.scheme = scheme
-
     @property
     def takes(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the inner scheme takes."""
@@ -44,7 +39,10 @@ class _Wrapped(Scheme):
 class Alternating(_Wrapped):
     """A scheme whose every step moves by one field of a `MeanField`, drawn with its weights; it has samples, and no law in closed form."""
 
-    drawn_among: ClassVar[bool] = True
+    scheme: Scheme
+
+    def __init__(self, scheme: Scheme):
+        self.scheme = scheme
 
     @property
     def draws(self) -> int:
@@ -53,11 +51,21 @@ class Alternating(_Wrapped):
 
     def step(self, process: Process, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
         """The point at time s < t that follows x at time t."""
-        mean = field.field if isinstance(field, Batching) else field
-        if not isinstance(mean, MeanField):
-            refuse("field", type(mean).__name__, "a MeanField, whose members take turns", "Pass et.MeanField(fields, weights).")
+        mean = _members(field)
         chosen = jnp.sum(jax.scipy.special.ndtr(z[-1, 0]) > jnp.cumsum(mean.weights)[:-1])
         return self.scheme.step(process, _Chosen(mean.fields, chosen), t, s, x, z[:-1])
+
+    def branches(self, field: Field) -> list[tuple[float | Float[Array, ""], Scheme, Field]]:
+        """The members."""
+        mean = _members(field)
+        return [(mean.weights[k], self.scheme, member) for k, member in enumerate(mean.fields)]
+
+
+def _members(field: Field) -> MeanField:
+    mean = field.field if isinstance(field, Batching) else field
+    if not isinstance(mean, MeanField):
+        refuse("field", type(mean).__name__, "a MeanField, whose members take turns", "Pass et.MeanField(fields, weights).")
+    return mean
 
 
 class _Chosen(Field):

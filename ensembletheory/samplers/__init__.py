@@ -20,6 +20,7 @@ from ensembletheory.samplers.likelihood import flow_log_prob as flow_log_prob
 from ensembletheory.samplers.likelihood import flow_map as flow_map
 from ensembletheory.samplers.likelihood import hutchinson_log_prob as hutchinson_log_prob
 from ensembletheory.samplers.likelihood import hutchinson_variance as hutchinson_variance
+from ensembletheory.samplers.line import densities_on_the_line as densities_on_the_line
 from ensembletheory.samplers.line import density_on_the_line as density_on_the_line
 from ensembletheory.samplers.midpoint import Midpoint as Midpoint
 from ensembletheory.samplers.rk4 import Rk4 as Rk4

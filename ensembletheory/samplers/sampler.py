@@ -142,7 +142,7 @@ class Sampler(eqx.Module):
         return lambda x, z: self.scheme.step(self.process, self.field, t, s, x, z)
 
     def _linearised(self, linearised: Callable[..., Run[K]], dim: int) -> Run[K]:
-        if self.scheme.drawn_among:
+        if len(self.scheme.branches(self.field)) > 1:
             remedy = "Sample it; with shorter steps the law tends to that of the averaged field."
             refuse("scheme", f"{type(self.scheme).__name__}, whose steps are drawn among several", "an affine step", remedy)
         if self.field.piecewise:

@@ -1,7 +1,6 @@
 """A scheme is one step of a sampler, written once, on a point and its noise draws; laws and samples both follow from it."""
 
 from abc import abstractmethod
-from typing import ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -17,7 +16,6 @@ class Scheme(eqx.Module):
     """One step from time t to time s; see `EulerMaruyama` and `Heun`. A step of length zero stays where it is."""
 
     takes: eqx.AbstractClassVar[str]  # the kind of field
-    drawn_among: ClassVar[bool] = False  # whether a step is drawn among several, so that the law of a run is none of one kernel
 
     @property
     @abstractmethod
@@ -27,6 +25,10 @@ class Scheme(eqx.Module):
     @abstractmethod
     def step(self, process: Process, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
         """The point at time s that follows x at time t, with the rows of z draws of N(0, I)."""
+
+    def branches(self, field: Field) -> "list[tuple[float | Float[Array, ''], Scheme, Field]]":
+        """The steps among which a step is drawn, as probabilities, schemes and fields; most schemes have one."""
+        return [(1.0, self, field)]
 
     def check(self, process: Process, grid: Float[Array, " n"]) -> None:
         """Refuse a process or a grid, whose values can be looked at, that the scheme cannot run on."""

@@ -258,3 +258,9 @@ def test_a_shifted_geometric_mean_moves_symmetric_data():
 def test_bad_input_is_refused_with_a_reason(call, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         call()
+
+
+def test_infinite_churn_inside_a_compiled_program_is_the_product_of_powers():
+    members, c = [START, et.Gaussian([0.0], 2.0)], [2.0, -1.0]
+    inside = jax.jit(lambda: et.score_sum_law(members, VP, c, churn=np.inf).cov[0, 0])()
+    assert float(inside) == pytest.approx(2 / 3, rel=1e-14)

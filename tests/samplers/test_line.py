@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import ensembletheory as et
-from ensembletheory.samplers import AdaptiveLangevinCorrector, EulerMaruyama, Heun, Sampler, density_on_the_line
+from ensembletheory.pooling import Alternating
+from ensembletheory.samplers import AdaptiveLangevinCorrector, EulerMaruyama, Heun, Sampler, densities_on_the_line, density_on_the_line
 from tests.helpers import assert_mean
 
 OU = et.processes.OrnsteinUhlenbeck(horizon=2.0)
@@ -31,15 +32,17 @@ def test_of_mixtures_it_is_the_law_of_the_draws():
     assert_mean(np.stack([f(draws) for f in statistics], 1), [dx * density @ f(X) for f in statistics])
 
 
-def test_several_samplers_take_turns():
+def test_members_take_turns():
     """Two members whose steps alternate at random: the second moment of Gaussian members by NumPy's recursion."""
     variances, w = np.array([0.4, 2.0]), np.array([0.3, 0.7])
-    samplers = [Sampler(OU, OU.score(et.Gaussian([0.0], S)), EulerMaruyama(), GRID) for S in variances]
-    density = np.asarray(density_on_the_line(samplers, START, X, w))
+    scores = et.MeanField([OU.score(et.Gaussian([0.0], S)) for S in variances], w)
+    alone, turns = Sampler(OU, scores.fields[0], EulerMaruyama(), GRID), Sampler(OU, scores, Alternating(EulerMaruyama()), GRID)
+    first, density = np.asarray(densities_on_the_line([alone, turns], START, X))
     second = 1.0
     for t, s in zip(GRID[:-1], GRID[1:], strict=True):  # noqa: RUF007
         h, v = t - s, 1 + np.exp(-2 * t) * (variances - 1)
         second = w @ (1 + h - 2 * h / v) ** 2 * second + 2 * h
+    np.testing.assert_allclose(first, density_on_the_line(alone, START, X), rtol=1e-12)
     assert (X[1] - X[0]) * density @ X**2 == pytest.approx(second, rel=1e-7)  # beyond the points there is less than 1e-9 of the mass
 
 
