@@ -303,7 +303,7 @@ def _bounds(target_mean, target_variance, means, variances, weights, rates, tota
 def _gain_of_the_bound(total=1.0, geometric=False, **instance) -> Estimate:
     averaged, members = _bounds(total=total, **instance)
     if geometric:
-        return closed_form(jnp.exp(instance["weights"] @ jnp.log(members.value))) - averaged
+        return closed_form(jnp.exp(instance["weights"] @ jnp.log(jnp.maximum(members.value, 1e-300)))) - averaged
     return Estimate(instance["weights"] @ members.value, jnp.max(members.error), members.kind) - averaged
 
 
