@@ -60,7 +60,7 @@ def hypothesis(id: str) -> tuple[float, float]:
     margin(claim.domain.sample(jax.random.key(0))).block_until_ready()
     compiled = time.perf_counter() - start
 
-    @settings(max_examples=2_000, deadline=None, database=None, phases=[Phase.generate, Phase.target], suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=300, deadline=None, database=None, phases=[Phase.generate, Phase.target], suppress_health_check=[HealthCheck.too_slow])
     @given(claim.domain.strategy())
     def run(instance):
         nonlocal count
