@@ -2,8 +2,8 @@ r"""Where is a margin least? Local searches from many starts in the chart of the
 
 The search is a stream of rounds. A round deals random instances into groups, one for each of its local searches, and keeps the best of each group as it goes; draws,
 chart, margin and running best are one compiled program. The local searches from there are L-BFGS (optimistix), all of a round in one compiled program. A quarter of the budget
-is spent on random instances. One evaluation is one value, with its gradient where L-BFGS needs it. A round is a function of the seed and its number, so that a search that was
-stopped goes on from its checkpoint as if it had not been.
+is spent on random instances, and more where it would pay for more than `MOST_SEARCHES` local searches: these then start from the best of more. One evaluation is one value,
+with its gradient where L-BFGS needs it. A round is a function of the seed and its number, so that a search that was stopped goes on from its checkpoint as if it had not been.
 
 Where L-BFGS cannot move, because the margin cannot be traced or its gradient vanishes or is not finite, there is a compass search: a step along every axis, halved where none
 helps.
@@ -31,6 +31,7 @@ from ensembletheory.progress import progress
 __all__ = ["Checkpoint", "Search", "search"]
 
 MOST_STEPS = 160  # evaluations of one local search: 6 coordinates converge in about 60, 18 in about 120
+MOST_SEARCHES = 2**14
 ROUNDS = 4  # at least, where there are enough local searches
 COMPASS_STARTS = 8
 FIRST_STEP, LAST_STEP = 2.0, 1e-6
@@ -130,9 +131,9 @@ def _kept(states: Iterator[Search | None], identity: str, checkpoint: Checkpoint
 
 def _plan(budget: int, size: int, block: int) -> Plan:
     steps = min(MOST_STEPS, 40 + 6 * size)
-    fitting = max(1, 3 * budget // (4 * steps))
+    fitting = min(MOST_SEARCHES, max(1, 3 * budget // (4 * steps)))
     searches = fitting if fitting < 2 * ROUNDS else min(block, max(8, 2 ** int(np.log2(fitting / ROUNDS))))
-    draws = max(1, budget // (4 * fitting))
+    draws = max(1, max(budget // 4, budget - fitting * (steps + 1)) // fitting)
     return Plan(searches, draws, min(steps, budget - draws - 2))
 
 
