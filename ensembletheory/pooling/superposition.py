@@ -128,7 +128,7 @@ class And(Superposition):
     """kappa for which the log-densities of two members change alike.
 
     Args:
-        curvature: whether the change of the log-densities accounts for the noise which this very rule takes out; False is the rule of the source.
+        curvature: whether the change of the log-densities accounts for the noise which this very rule takes out; False takes the increments as they are carried.
     """
 
     curvature: bool = eqx.field(static=True, default=False)

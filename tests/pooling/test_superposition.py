@@ -112,7 +112,7 @@ class Learned(et.Field):
 
 
 def test_one_step_of_and_solves_its_equation_for_fields_that_know_no_law():
-    """Kappa from equal changes of the log-densities; for the flow this is the published formula."""
+    """Kappa from equal changes of the log-densities; for the flow this is the formula with the divergences."""
     t, h, x, z, logs = 0.8, 0.3, np.array([0.4, -1.1]), np.array([0.7, 0.2]), np.array([-1.0, -3.0])
     rng = np.random.default_rng(0)
     parts = [(rng.normal(size=(5, 3)), rng.normal(size=(2, 5))) for _ in range(2)]
@@ -137,7 +137,7 @@ def test_one_step_of_and_solves_its_equation_for_fields_that_know_no_law():
 
 
 def test_and_with_noise_drifts_off_equal_densities_unless_curvatures_are_accounted_for():
-    """The published rule holds the carried difference while the true one moves, whatever the step; with the term of curvatures the drift heals with the step."""
+    """The plain rule holds the carried difference while the true one moves, whatever the step; with the term of curvatures the drift heals with the step."""
 
     def drift(rule, grid, churn):
         points, logs = sampled(rule, grid, churn)
