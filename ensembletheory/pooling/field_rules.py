@@ -55,12 +55,8 @@ class WeightedSum(CombinedField):
         return jnp.tensordot(self.coefficients, vectors, axes=1)
 
 
-class MedianField(CombinedField):
-    """The median of each coordinate; of an even number the midpoint of the two middle values (torch takes the lower, which is not symmetric).
-
-    Raises:
-        ValueError: if there is no field, or kinds or processes differ.
-    """
+class _Selected(CombinedField):
+    """Entries of members that stand out, coordinate by coordinate."""
 
     fields: tuple[Field, ...]
 
@@ -71,6 +67,14 @@ class MedianField(CombinedField):
     def piecewise(self) -> bool:
         """It is, for several members."""
         return len(self.fields) > 1
+
+
+class MedianField(_Selected):
+    """The median of each coordinate; of an even number the midpoint of the two middle values (torch takes the lower, which is not symmetric).
+
+    Raises:
+        ValueError: if there is no field, or kinds or processes differ.
+    """
 
     def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
         """The median."""
@@ -78,22 +82,12 @@ class MedianField(CombinedField):
         return (ordered[(len(self.fields) - 1) // 2] + ordered[len(self.fields) // 2]) / 2
 
 
-class DominantField(CombinedField):
+class DominantField(_Selected):
     """The entry of largest magnitude of each coordinate, its sign kept; the first of equals.
 
     Raises:
         ValueError: if there is no field, or kinds or processes differ.
     """
-
-    fields: tuple[Field, ...]
-
-    def __init__(self, fields: Sequence[Field]):
-        self.fields = checked_fields(fields)
-
-    @property
-    def piecewise(self) -> bool:
-        """It is, for several members."""
-        return len(self.fields) > 1
 
     def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
         """The dominant entry."""
