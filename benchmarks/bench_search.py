@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 CLAIMS = ("log-pool-kl", "barycenter-kl", "mean-score-monotone-centred")  # two closed forms and a quadrature
 SECONDS = 10.0
-BUDGET = 2_000_000
+BUDGET = 50_000_000  # of which most are plain draws, a value each; the rest are steps of L-BFGS, a value with its gradient each
 BOX = (-6.0, 6.0)  # of the chart's coordinates
 
 

@@ -555,9 +555,9 @@ def _logdet(covariance: Covariance) -> Float[Array, ""]:
 def _smallest(covariance: Covariance) -> float | None:
     """The smallest eigenvalue, or noise variance where low rank is added to it; None where values cannot be looked at."""
     if isinstance(covariance, LowRankPlusDiagonal):
-        return float(np.min(covariance.noise)) if is_concrete(covariance.noise, covariance.loadings) else None
+        return float(np.min(np.asarray(covariance.noise))) if is_concrete(covariance.noise, covariance.loadings) else None
     if isinstance(covariance, AxisAligned):
-        return float(np.min(covariance.variances)) if is_concrete(covariance.variances) else None
+        return float(np.min(np.asarray(covariance.variances))) if is_concrete(covariance.variances) else None
     matrix = covariance.as_matrix()
     return float(np.linalg.eigvalsh(matrix)[0]) if is_concrete(matrix) else None
 

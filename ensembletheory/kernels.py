@@ -100,11 +100,8 @@ class DiagonalKernel(eqx.Module):
             TypeError: if the law is of another kind.
         """
         if isinstance(law, Gaussian | GaussianMixture) and along_axes(law):
-            return with_components(law, self._push)
+            return _push_along_axes(self, law)
         raise TypeError(f"`law`: got {type(law).__name__}; expected a Gaussian or a mixture with covariances along the axes. Use the AffineKernel with diag(a).")
-
-    def _push(self, law: Gaussian) -> Gaussian:
-        return Gaussian(self.a * law.mean + self.b, Diagonal(self.a**2 * law.covariance.diagonal()) + self.C)
 
     def after(self, first: "DiagonalKernel") -> "DiagonalKernel":
         """This kernel applied to the output of `first`."""
@@ -121,6 +118,11 @@ def along_axes(law: Law) -> bool:
 @eqx.filter_jit
 def _push(kernel: AffineKernel, law: Gaussian | GaussianMixture) -> Gaussian | GaussianMixture:
     return with_components(law, lambda component: Gaussian(kernel.A @ component.mean + kernel.b, component.covariance.congruence(kernel.A) + kernel.C))
+
+
+@eqx.filter_jit
+def _push_along_axes(kernel: DiagonalKernel, law: Gaussian | GaussianMixture) -> Gaussian | GaussianMixture:
+    return with_components(law, lambda one: Gaussian(kernel.a * one.mean + kernel.b, Diagonal(kernel.a**2 * one.covariance.diagonal()) + kernel.C))
 
 
 @eqx.filter_jit

@@ -5,8 +5,11 @@ the Lyapunov equation R dR + dR R = dS, whose solution in the eigenbasis of R di
 Lyapunov equation again, so both functions have derivatives of every order.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 __all__ = [
@@ -76,7 +79,7 @@ def cholesky(S: Float[Array, "d d"]) -> Float[Array, "d d"]:
     d = S.shape[0]
     if d > _UNROLLED:
         return jnp.linalg.cholesky(S)
-    L = [[jnp.zeros_like(S[0, 0])] * d for _ in range(d)]
+    L: list[list[Any]] = [[np.zeros((), S.dtype)] * d for _ in range(d)]
     for j in range(d):
         L[j][j] = jnp.sqrt(S[j, j] - sum(L[j][k] ** 2 for k in range(j)))
         for i in range(j + 1, d):
@@ -138,7 +141,9 @@ def solve_spd(S: Float[Array, "d d"], B: Float[Array, "d n"]) -> Float[Array, "d
 
 def logdet(S: Float[Array, "d d"]) -> Float[Array, ""]:
     """Log-determinant of a symmetric positive definite matrix."""
-    return 2 * jnp.sum(jnp.log(jnp.diagonal(cholesky(S))))
+    L = cholesky(S)
+    diagonal = jnp.stack([L[i, i] for i in range(len(L))]) if len(L) <= _UNROLLED else jnp.diagonal(L)
+    return 2 * jnp.sum(jnp.log(diagonal))
 
 
 def transition(A: Float[Array, "d d"], Q: Float[Array, "d d"], h: Float[Array, ""]) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:

@@ -42,7 +42,7 @@ def _compute(spread, bias, largest_bias, biases, largest_size, sizes, modes, var
     data |= {f"by size {name}": values for name, values in _read(ensemble_quality(TARGET, PROCESS, errors, data["sizes"])).items()}
     for reverse in ("ode", "sde"):
         data |= {f"{reverse} {name}": values for name, values in _read(_kept(data["biases"], jnp.asarray(spread), reverse)).items()}
-        even = optimize.brentq(lambda b: float(_kept(np.full(biases, b), jnp.asarray(spread), reverse).frechet_squared.value[0]) - 1, 0.1, largest_bias)  # noqa: B023
+        even = optimize.brentq(lambda b: float(_kept(jnp.full(biases, b), jnp.asarray(spread), reverse).frechet_squared.value[0]) - 1, 0.1, largest_bias)  # noqa: B023
         data[f"even_{reverse}"] = np.asarray(even)
     data |= {f"noise {name}": values for name, values in _read(noise_injection(TARGET, PROCESS, noises)).items()}
     return data | _mixtures(modes, variance, shifts, members, drawn_noises, data["x"])

@@ -28,11 +28,7 @@ __all__ = ["FIGURE"]
 
 SAMPLERS = {"sde": 1.0, "ode": 0.0}
 LOOK = {"sde": LOOKS["mean_score_sde"], "ode": LOOKS["mean_score_ode"], "any": LOOKS["churn"]._replace(label=r"any churn $\eta \leq 2$")}
-KINDS = {
-    "bootstrap": LOOKS["member"]._replace(color="#117733", marker="o", linestyle="-", label="bootstrap fits"),
-    "common": LOOKS["target"]._replace(marker="s", linestyle="--", label="any, commuting"),
-    "own": LOOKS["not_identified"]._replace(marker="^", label="any, not commuting"),
-}
+KINDS = {"bootstrap": LOOKS["bootstrap_fits"], "common": LOOKS["commuting"], "own": LOOKS["not_commuting"]}
 
 
 def _compute(store: str, monotone: list[list[Any]], winners: list[list[Any]]) -> Data:

@@ -158,7 +158,8 @@ def _draw_plane(ax: Axes, data: Data) -> None:
     turn = np.linspace(0, 2 * np.pi, 181)
     circle = np.stack([np.cos(turn), np.sin(turn)])
     for cov, look in [*((cov, LOOKS["member"]) for cov in data["plane_members"]), *((data[f"plane_{rule}"], LOOKS[rule]) for rule in PLANE)]:
-        curve(ax, *(np.linalg.cholesky(cov) @ circle), look)
+        x, y = np.linalg.cholesky(cov) @ circle
+        curve(ax, x, y, look)
     ax.set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$", xlim=(-3.4, 3.4), ylim=(-2.2, 2.2))
 
 

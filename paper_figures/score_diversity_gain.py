@@ -79,7 +79,7 @@ def _nodes() -> tuple[np.ndarray, np.ndarray]:
 
 @jax.jit
 def _of_gaussians(stacks: Gaussians, weights: Float[Array, " K"]) -> dict[str, Array]:
-    return jax.vmap(lambda *parts: _of_three_gaussians(*parts, weights))(*stacks)
+    return jax.vmap(_of_three_gaussians, in_axes=(0, 0, 0, 0, None))(*stacks, weights)
 
 
 def _of_three_gaussians(mean, cov, means, covs, weights) -> dict[str, Array]:
@@ -117,8 +117,8 @@ def _mean_rates(p: et.Gaussian, members: list[et.Gaussian], weights: Float[Array
 
 
 @jax.jit
-def _of_mixtures(stacks: tuple[Array, ...], weights: Float[Array, " K"]) -> dict[str, Array]:
-    return jax.vmap(lambda *parts: _of_three_mixtures(*parts, weights))(*stacks)
+def _of_mixtures(stacks: tuple[Array, Array, Array], weights: Float[Array, " K"]) -> dict[str, Array]:
+    return jax.vmap(_of_three_mixtures, in_axes=(0, 0, 0, None))(*stacks, weights)
 
 
 def _of_three_mixtures(shares, means, variances, weights) -> dict[str, Array]:

@@ -3,11 +3,12 @@
 import os
 from importlib.metadata import version
 
-# most of the time of the tests is compilation: quicker compilation, slower programs; give XLA_FLAGS to test with others
-_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if version("jaxlib").startswith("0.9."):  # a fifth of the compilation; an XLA that does not know a flag stops the process
-    _FLAGS += " --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", _FLAGS)
+# most of the time of the tests is compilation: quicker compilation, slower programs, fewer memory maps; give XLA_FLAGS to test with others
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
+    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.9.") else ""),  # a fifth of the compilation; an unknown flag stops a process
+)
 
 import jax
 import jax.monitoring
@@ -20,8 +21,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_default_prng_impl", "threefry2x32")
 
-MOST_COMPILATIONS = 2500  # a process: XLA keeps every compiled program
+MOST_PROGRAMS = 2000  # that a process may hold when it begins with another file: each takes some of the 65,530 memory maps of a process, and XLA dies of the last
+MOST_COMPILATIONS = 5500  # of all processes together
 _compilations = 0
+_forgotten = 0
 _of_workers: list[int] = []
 
 
@@ -39,10 +42,19 @@ with install_import_hook("ensembletheory", "beartype.beartype"):
     import ensembletheory  # noqa: F401
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs():
+    global _forgotten
+    yield
+    if _compilations - _forgotten > MOST_PROGRAMS:
+        jax.clear_caches()
+        _forgotten = _compilations
+
+
 def pytest_sessionfinish(session, exitstatus):
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["compilations"] = _compilations
-    elif exitstatus == 0 and max(_counts()) > MOST_COMPILATIONS:
+    elif exitstatus == 0 and sum(_counts()) > MOST_COMPILATIONS:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -53,7 +65,7 @@ def pytest_testnodedown(node, error):
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(f"XLA compilations: {' + '.join(map(str, _counts()))} (at most {MOST_COMPILATIONS} a process)")
+    terminalreporter.write_line(f"XLA compilations: {' + '.join(map(str, _counts()))} (at most {MOST_COMPILATIONS} together)")
 
 
 def _counts() -> list[int]:

@@ -13,6 +13,7 @@ from typing import overload
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.covariance import Covariance, Dense, as_covariance, refuse_singular
@@ -165,10 +166,11 @@ def _checked_covariances(covs: Numbers | Covariance | Sequence[Covariance], K: i
     shape = (len(values), d) if isinstance(values, list) else values.shape
     if shape not in ((K, d, d), (K, d)):
         refuse("covs", f"shape {shape}", f"({K}, {d}, {d}) or ({K}, {d})", "One covariance a component.")
-    covariances = [as_covariance(f"covs[{k}]", cov, d) for k, cov in enumerate(values)]
+    each = values if isinstance(values, list) or not is_concrete(values) else np.asarray(values)  # known numbers are parted without compiling
+    covariances = [as_covariance(f"covs[{k}]", cov, d) for k, cov in enumerate(each)]
     for k, covariance in enumerate(covariances):
         refuse_singular(f"covs[{k}]", covariance)
-    return join_covariances([jax.tree.map(lambda leaf: leaf[None], covariance) for covariance in covariances])
+    return join_covariances([jax.tree.map(lambda leaf: (np.asarray(leaf) if is_concrete(leaf) else leaf)[None], covariance) for covariance in covariances])
 
 
 def _listed(covs: Numbers | Sequence[Covariance]) -> list[Covariance]:
@@ -180,7 +182,7 @@ def join_covariances(stacks: Sequence[Covariance]) -> Covariance:
     """One stack (arrays with a leading axis) of several, in their structure if they share one, else of full matrices."""
     forms = {(jax.tree.structure(stack), tuple(leaf.shape[1:] for leaf in jax.tree.leaves(stack))) for stack in stacks}
     alike = stacks if len(forms) == 1 else [jax.vmap(lambda one: Dense(one.as_matrix()))(stack) for stack in stacks]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *alike)
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)) if is_concrete(*leaves) else jnp.concatenate(leaves), *alike)
 
 
 def weighted_components(law: Gaussian | GaussianMixture) -> tuple[Float[Array, " K"], Gaussian]:

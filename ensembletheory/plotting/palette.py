@@ -72,6 +72,9 @@ LOOKS = {
     "kl_bound": Look("#6B1F2A", "s", (0, (2, 1)), "Song's bound"),
     "benton_bound": Look("#7B6FD0", "D", (0, (5, 1, 2, 1)), "Benton's bound"),
     "albergo_bound": Look("#0F7173", "v", (0, (7, 1, 1, 1)), "Albergo's bound"),
+    "bootstrap_fits": Look("#1B7837", "o", (0, (13, 2)), "bootstrap fits"),
+    "commuting": Look("#3F3F74", "s", (0, (6, 3)), "any, commuting"),
+    "not_commuting": Look("#E8698D", "2", (0, (2, 4)), "any, not commuting"),
     "rule": Look("#5F5A8C", "o", (0, (1, 4)), "other rules"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }

@@ -107,7 +107,7 @@ class Sampler(eqx.Module):
         """
         if along_axes(start) and is_concrete(self.grid):
             run = self._linearised(_coordinatewise, start.dim)
-            if is_concrete(run.defect) and run.defect <= _AFFINE:
+            if is_concrete(run.defect) and float(run.defect) <= _AFFINE:
                 return run.kernel.push(start)
         return self.kernel(start.dim).push(start)
 
@@ -153,13 +153,13 @@ class Sampler(eqx.Module):
         return run
 
     def _verified(self, run: Run[K]) -> K:
-        if is_concrete(run.defect) and not run.defect <= _AFFINE:
+        if is_concrete(run.defect) and not float(run.defect) <= _AFFINE:
             names = f"{type(self.scheme).__name__} with {type(self.field).__name__}"
             refuse("field", f"a step of {names} that is off its linearisation by {float(run.defect):.3g}", "an affine step", "Sample it, or use a Gaussian's field.")
         return run.kernel
 
     def _require_finite(self, diverged: Int[Array, ""]) -> None:
-        if is_concrete(diverged) and diverged >= 0:
+        if is_concrete(diverged) and int(diverged) >= 0:
             t, s = float(self.grid[diverged]), float(self.grid[diverged + 1])
             where = f"step {int(diverged)} of {self.grid.size - 1}, from time {t:.6g} to {s:.6g}"
             remedy = "Use shorter steps; where the law at time 0 has no density, end the grid later or use a scheme that never looks at its last time."

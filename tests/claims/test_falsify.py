@@ -115,7 +115,7 @@ def test_random_numbers_are_splitmix_of_a_counter():
 
 
 def test_blocks_shrink_with_the_memory_of_the_margin():
-    closed, wide = (Evaluator(toy(lambda x, n=n: jnp.sum(jnp.sin(x * jnp.arange(n))))).block for n in (3, 50_000))
+    closed, wide = (Evaluator(toy(lambda x, n=n: jnp.sum(jnp.sin(x * jnp.arange(1.0 * n))))).block for n in (3, 50_000))
     assert (closed, wide) == (1024, 32)
 
 
