@@ -58,11 +58,6 @@ class WeightedSum(CombinedField):
 class _Selected(CombinedField):
     """Entries of members that stand out, coordinate by coordinate."""
 
-    fields: tuple[Field, ...]
-
-    def __init__(self, fields: Sequence[Field]):
-        self.fields = checked_fields(fields)
-
     @property
     def piecewise(self) -> bool:
         """It is, for several members."""
@@ -76,6 +71,11 @@ class MedianField(_Selected):
         ValueError: if there is no field, or kinds or processes differ.
     """
 
+    fields: tuple[Field, ...]
+
+    def __init__(self, fields: Sequence[Field]):
+        self.fields = checked_fields(fields)
+
     def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
         """The median."""
         ordered = jnp.sort(vectors, axis=0)
@@ -88,6 +88,11 @@ class DominantField(_Selected):
     Raises:
         ValueError: if there is no field, or kinds or processes differ.
     """
+
+    fields: tuple[Field, ...]
+
+    def __init__(self, fields: Sequence[Field]):
+        self.fields = checked_fields(fields)
 
     def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
         """The dominant entry."""
