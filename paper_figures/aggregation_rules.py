@@ -35,7 +35,7 @@ __all__ = ["FIGURE"]
 
 PROCESS, START = et.processes.OrnsteinUhlenbeck(horizon=4.0), et.standard_normal(1)
 QUANTILES = (np.arange(4000) + 0.5) / 4000
-RULES = {  # from the bottom of the picture to its top: name, look
+RULES = {  # from the top of the picture: name, look
     "arithmetic": ("arithmetic mean", "mean_score_sde"),
     "flow": ("arithmetic, flow", "mean_score_ode"),
     "geometric": ("shifted geometric", "rule"),
@@ -55,7 +55,6 @@ RULES = {  # from the bottom of the picture to its top: name, look
     "linear": ("linear pool, exact", "linear"),
     "average": ("member average", "average"),
 }
-DRAWN = ("corrected", "noises")
 
 
 def _compute(target, members, grid, points, draws, seed) -> Data:
