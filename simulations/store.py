@@ -62,7 +62,7 @@ def read_part(store: Path | str, study: Study, cell: Cell) -> pa.Table:
     path = part_path(store, study, cell)
     content = path.read_bytes()
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = pq.read_table(io.BytesIO(content), use_threads=False, pre_buffer=False)  # threads of Arrow may outlive the interpreter, which aborts
         whole = json.loads(table.schema.metadata[b"simulation"]).items() >= _identity(study, cell, table).items()
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DamagedPart(f"{path.name}: {error}") from error
