@@ -97,10 +97,12 @@ class DiagonalKernel(eqx.Module):
         """The law of the output when the input is a Gaussian or a mixture of covariances along the axes.
 
         Raises:
+            ValueError: if the output of a Gaussian has no density.
             TypeError: if the law is of another kind.
         """
         if isinstance(law, Gaussian | GaussianMixture) and along_axes(law):
-            return _push_along_axes(self, law)
+            pushed = _push_along_axes(self, law)
+            return Gaussian(pushed.mean, pushed.covariance) if isinstance(pushed, Gaussian) else pushed  # which looks at what compiled code cannot
         raise TypeError(f"`law`: got {type(law).__name__}; expected a Gaussian or a mixture with covariances along the axes. Use the AffineKernel with diag(a).")
 
     def after(self, first: "DiagonalKernel") -> "DiagonalKernel":

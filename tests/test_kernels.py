@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ensembletheory as et
+from ensembletheory.kernels import DiagonalKernel
 from tests.helpers import assert_mean, spd
 
 RNG = np.random.default_rng(3)
@@ -78,3 +79,9 @@ def test_mixtures_are_pushed_component_by_component():
 def test_bad_input_is_refused_with_a_reason(call, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         call()
+
+
+def test_a_kernel_along_axes_refuses_to_make_a_law_without_density():
+    flat = DiagonalKernel(jnp.zeros(2), jnp.zeros(2), et.Diagonal(jnp.array([1.0, 0.0])))
+    with pytest.raises(ValueError, match="`cov`.*positive definite"):
+        flat.push(et.standard_normal(2))
