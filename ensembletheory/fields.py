@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.laws.weights import checked_weights
 
-__all__ = ["Batching", "CombinedField", "Field", "MeanField", "checked_fields", "require_vectors"]
+__all__ = ["Batching", "CombinedField", "Field", "MeanField", "checked_fields", "differ", "require_field", "require_vectors"]
 
 
 class Field(eqx.Module):
@@ -119,13 +119,13 @@ def checked_fields(fields: Sequence[Field]) -> tuple[Field, ...]:
         refuse("fields", f"kinds {kinds}", "one kind", "Convert them: processes.convert(process, field, kind).")
     origins = [field.origin for field in fields if field.origin is not None]
     for origin in origins[1:]:
-        if _differ(origins[0], origin):
+        if differ(origins[0], origin):
             got = f"fields of {type(origins[0]).__name__} and of another {type(origin).__name__}"
             refuse("fields", got, "fields of one process", "At equal times their laws hold different noise: take all members' fields from one process.")
     return tuple(fields)
 
 
-def _differ(first: Any, second: Any) -> bool:
+def differ(first: Any, second: Any) -> bool:
     """Whether two processes are known to be different."""
     if first is second:
         return False
@@ -169,3 +169,14 @@ def require_vectors(argument: str, field: Field, dim: int) -> None:
         got = f"{type(field).__name__}, which fails ({error})"
     if got != f"vectors of shape ({dim},)":
         refuse(argument, f"{got}, at points of shape ({dim},)", f"vectors of shape ({dim},)", "A field maps (t, x) to a vector as long as x.")
+
+
+def require_field(argument: str, field: Field, kind: str, dim: int) -> None:
+    """Refuse a field that says it is of another kind, or whose vectors have another dimension.
+
+    Raises:
+        ValueError: naming the kind or the shape.
+    """
+    if field.kind not in (None, kind):
+        refuse(argument, f"a {field.kind}", f"a {kind}", f"Convert it: processes.convert(process, field, {kind!r}).")
+    require_vectors(argument, field, dim)

@@ -47,7 +47,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
-from ensembletheory.fields import Batching, Field, checked_fields, require_vectors
+from ensembletheory.fields import Batching, Field, checked_fields, differ, require_vectors
 from ensembletheory.laws import Law
 from ensembletheory.laws.weights import checked_weights, relative_terms
 from ensembletheory.processes import GaussianPath
@@ -260,8 +260,7 @@ def _superposed(sampler: SuperDiff, key: PRNGKeyArray, n: int, start: Law, laws:
 
 def _require_process(field: Field, process: GaussianPath) -> None:
     """Refuse a field that is known to belong to another process."""
-    equal = field.origin is None or eqx.tree_equal(field.origin, process)
-    if is_concrete(equal) and not equal:
+    if field.origin is not None and differ(field.origin, process):
         refuse("fields", f"a score of another {type(field.origin).__name__}", f"scores of the given {type(process).__name__}", "Take them from this process.")
 
 

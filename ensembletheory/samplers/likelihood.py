@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.estimate import Estimate
-from ensembletheory.fields import Field, require_vectors
+from ensembletheory.fields import Field, require_field
 from ensembletheory.laws import Law, standard_normal
 from ensembletheory.laws.law import checked_point
 from ensembletheory.linalg import symmetrised
@@ -159,9 +159,7 @@ def _checked(velocity: Field, x: Numbers) -> tuple[Float[Array, "... d"], Float[
     """The points as they are given and in rows, once the field is seen to be a velocity with vectors as long as they are."""
     points = as_floats("x", x)
     points = checked_point("x", points, points.shape[-1] if points.ndim else 1)
-    if velocity.kind not in (None, "velocity"):
-        refuse("velocity", f"a {velocity.kind}", "a velocity", "Convert it: processes.convert(process, field, 'velocity').")
-    require_vectors("velocity", velocity, points.shape[-1])
+    require_field("velocity", velocity, "velocity", points.shape[-1])
     return points, points.reshape(-1, points.shape[-1])
 
 

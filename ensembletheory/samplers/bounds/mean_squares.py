@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ensembletheory.errors import is_concrete, refuse
 from ensembletheory.estimate import Estimate
-from ensembletheory.fields import Field, require_vectors
+from ensembletheory.fields import Field, require_field
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
 from ensembletheory.laws.expectation import expectation
 from ensembletheory.processes import Process
@@ -34,17 +34,6 @@ def panels(end: Float[Array, ""], begin: Float[Array, ""]) -> Float[Array, " n"]
     return end + (begin - end) * jnp.asarray(_SHARES)
 
 
-def checked_field(argument: str, field: Field, kind: str, dim: int) -> None:
-    """Refuse a field that says it is of another kind, or whose vectors have another dimension.
-
-    Raises:
-        ValueError: naming the kind or the shape.
-    """
-    if field.kind not in (None, kind):
-        refuse(argument, f"a {field.kind}", f"a {kind}", f"Convert it: processes.convert(process, field, {kind!r}).")
-    require_vectors(argument, field, dim)
-
-
 class FieldError(eqx.Module):
     """A model's field beside the exact one, for data of `law`; `doubt` is 0, or infinite where a field met under jit turns out not to be affine."""
 
@@ -55,7 +44,7 @@ class FieldError(eqx.Module):
     doubt: Float[Array, ""]
 
     def __init__(self, process: Process, law: Law, field: Field, kind: str, times: Float[Array, " n"]):
-        checked_field(kind, field, kind, law.dim)
+        require_field(kind, field, kind, law.dim)
         exact = getattr(process, kind)
         exact(law).check(times[0])
         defect = affine_defect(field, times, law.dim)
