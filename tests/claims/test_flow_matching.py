@@ -13,7 +13,7 @@ from ensembletheory.claims import get, stored
 from ensembletheory.laws import GaussianMixture
 from ensembletheory.processes import LinearInterpolant
 from ensembletheory.processes.couplings import minibatch_correlation
-from tests.claims.margins import margin
+from tests.claims.margins import all_mutants, assert_violated_as_said, margin
 
 
 def root(S):
@@ -100,15 +100,12 @@ MUTANTS = {
 
 
 def test_every_mutant_is_here():
-    assert set(MUTANTS) == {(id, name) for id in {id for id, _ in MUTANTS} for name in get(id).mutants}
+    assert set(MUTANTS) == all_mutants({id for id, _ in MUTANTS})
 
 
 @pytest.mark.parametrize(("id", "name"), MUTANTS)
 def test_mutants_are_violated_by_as_much_as_the_second_route_says(id, name):
-    instance, route = MUTANTS[id, name]
-    value, error = margin(get(id).mutated(name), instance)
-    assert value + error < -1e-3
-    assert value == pytest.approx(route(instance), rel=1e-7)
+    assert_violated_as_said(id, name, *MUTANTS[id, name], rel=1e-7)
 
 
 def test_the_energy_of_the_straight_path_by_sympy():
