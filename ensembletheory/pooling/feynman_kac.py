@@ -28,6 +28,8 @@ deterministic scheme copies never part: do not resample there.
 Sources: Skreta et al. (2025), "Feynman-Kac correctors in diffusion", arXiv 2503.02819; the derivation for every churn and matrices F and G is made here.
 """
 
+from typing import cast
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,7 @@ from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.fields import Batching, MeanField, require_vectors
 from ensembletheory.laws import Law
 from ensembletheory.pooling.weighted_sample import WeightedSample
+from ensembletheory.processes import Process
 from ensembletheory.samplers import AdaptiveLangevinCorrector, Ddpm, EulerMaruyama, ExponentialIntegrator, LangevinCorrector, Sampler, Scheme
 
 __all__ = ["FeynmanKac"]
@@ -92,7 +95,7 @@ class FeynmanKac(eqx.Module):
         assert isinstance(mean, MeanField)
         scores = jnp.stack([field.batch(t, x) for field in mean.fields])
         apart = scores - jnp.tensordot(mean.weights, scores, axes=1)[None]
-        spread = jax.vmap(jax.vmap(lambda y: self.sampler.process.spread(t, y)))(apart)
+        spread = jax.vmap(jax.vmap(lambda y: cast(Process, self.sampler.process).spread(t, y)))(apart)
         return mean.weights @ jnp.sum(apart * spread, axis=2)
 
 

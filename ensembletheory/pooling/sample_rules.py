@@ -14,7 +14,7 @@ Source of the rules: Razafindralambo et al. (2026) and its code; the laws are de
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -28,7 +28,6 @@ from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import Law, convolve
 from ensembletheory.laws.weights import checked_weights
 from ensembletheory.pooling.linear import linear_pool
-from ensembletheory.processes import Process
 from ensembletheory.samplers import Sampler, Scheme
 
 __all__ = ["MeanOfSamples", "Routed"]
@@ -147,7 +146,7 @@ class _Together(Scheme):
         """Those of a member: each row holds all members' parts."""
         return self.samplers[0].scheme.draws
 
-    def step(self, process: Process, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " D"], z: Float[Array, "m D"]) -> Float[Array, " D"]:
+    def step(self, process: Any, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " D"], z: Float[Array, "m D"]) -> Float[Array, " D"]:
         """The members' points at time s < t."""
         K = len(self.samplers)
         noise = z.reshape(z.shape[0], K, x.shape[0] // K)

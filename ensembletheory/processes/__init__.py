@@ -14,6 +14,7 @@ from ensembletheory.processes.diffusion import OrnsteinUhlenbeck as OrnsteinUhle
 from ensembletheory.processes.diffusion import SubVariancePreserving as SubVariancePreserving
 from ensembletheory.processes.diffusion import VarianceExploding as VarianceExploding
 from ensembletheory.processes.diffusion import VariancePreserving as VariancePreserving
+from ensembletheory.processes.homogeneous import HomogeneousProcess as HomogeneousProcess
 from ensembletheory.processes.interpolants import Interpolant as Interpolant
 from ensembletheory.processes.interpolants import LinearInterpolant as LinearInterpolant
 from ensembletheory.processes.interpolants import OptimalTransportPath as OptimalTransportPath
@@ -22,6 +23,7 @@ from ensembletheory.processes.interpolants import VarianceExplodingPath as Varia
 from ensembletheory.processes.interpolants import VariancePreservingPath as VariancePreservingPath
 from ensembletheory.processes.linear_sde import LinearSde as LinearSde
 from ensembletheory.processes.path import GaussianPath as GaussianPath
+from ensembletheory.processes.process import Clock as Clock
 from ensembletheory.processes.process import Process as Process
 from ensembletheory.processes.schedules import CosineVariancePreserving as CosineVariancePreserving
 from ensembletheory.processes.schedules import DiscreteVariancePreserving as DiscreteVariancePreserving

@@ -19,13 +19,39 @@ from ensembletheory.fields import Field
 from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import Law
 
-__all__ = ["Process"]
+__all__ = ["Clock", "Process"]
 
 
-class Process(eqx.Module):
-    """What samplers need of a process: `GaussianPath`s, where F and G are scalars, and `LinearSde`, where they are matrices."""
+class Clock(eqx.Module):
+    """Times from 0 (data) to the horizon (noise): what a flow's sampler needs of a process, be it a `Process`, `Telegraph` or a Hamiltonian."""
 
     horizon: eqx.AbstractVar[Float[Array, ""]]
+
+    def checked_time(self, argument: str, t: Numbers) -> Float[Array, ""]:
+        """`t` as a time of this process.
+
+        Raises:
+            ValueError: if it is not within [0, horizon].
+        """
+        time = jnp.asarray(t, dtype=self.horizon.dtype)
+        if is_concrete(time, self.horizon) and not 0 <= float(time) <= float(self.horizon):
+            refuse(argument, f"{float(time):.6g}", f"a time from 0 (data) to {float(self.horizon):.6g} (noise)", "Time 0 is the data in every process here.")
+        return time
+
+    def checked_interval(self, s: Numbers, t: Numbers) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Two times in order.
+
+        Raises:
+            ValueError: unless 0 <= s <= t <= horizon.
+        """
+        s, t = self.checked_time("s", s), self.checked_time("t", t)
+        if is_concrete(s, t) and s > t:
+            refuse("s", f"{float(s):.6g}", f"at most t = {float(t):.6g}", "Noising runs forward; invert the kernel for the way back.")
+        return s, t
+
+
+class Process(Clock):
+    """What samplers need of a linear process: `GaussianPath`s, where F and G are scalars, and `HomogeneousProcess`es, where they are constant matrices."""
 
     @abstractmethod
     def drift(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -62,25 +88,3 @@ class Process(eqx.Module):
     def hessian(self, law: Law, t: Numbers, x: Float[Array, " d"]) -> Float[Array, "d d"]:
         """The second derivatives of log p_t at one point."""
         return self.marginal(law, t)._hessian(x)
-
-    def checked_time(self, argument: str, t: Numbers) -> Float[Array, ""]:
-        """`t` as a time of this process.
-
-        Raises:
-            ValueError: if it is not within [0, horizon].
-        """
-        time = jnp.asarray(t, dtype=self.horizon.dtype)
-        if is_concrete(time, self.horizon) and not 0 <= float(time) <= float(self.horizon):
-            refuse(argument, f"{float(time):.6g}", f"a time from 0 (data) to {float(self.horizon):.6g} (noise)", "Time 0 is the data in every process here.")
-        return time
-
-    def checked_interval(self, s: Numbers, t: Numbers) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Two times in order.
-
-        Raises:
-            ValueError: unless 0 <= s <= t <= horizon.
-        """
-        s, t = self.checked_time("s", s), self.checked_time("t", t)
-        if is_concrete(s, t) and s > t:
-            refuse("s", f"{float(s):.6g}", f"at most t = {float(t):.6g}", "Noising runs forward; invert the kernel for the way back.")
-        return s, t

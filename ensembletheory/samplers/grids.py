@@ -9,17 +9,17 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
-from ensembletheory.processes import GaussianPath, Process
+from ensembletheory.processes import Clock, GaussianPath
 
 __all__ = ["angle_grid", "edm_grid", "padded", "quadratic_grid", "uniform_grid"]
 
 
-def uniform_grid(process: Process, steps: int, end: float = 0.0) -> Float[Array, " n"]:
+def uniform_grid(process: Clock, steps: int, end: float = 0.0) -> Float[Array, " n"]:
     """Steps + 1 equally spaced times from the horizon down to `end`."""
     return _spaced(process.horizon, end, steps + 1)
 
 
-def quadratic_grid(process: Process, steps: int, end: float = 0.0) -> Float[Array, " n"]:
+def quadratic_grid(process: Clock, steps: int, end: float = 0.0) -> Float[Array, " n"]:
     """Steps + 1 times end + (horizon - end) r^2, r equally spaced from 1 down to 0."""
     return end + (process.horizon - end) * _spaced(1.0, 0.0, steps + 1) ** 2
 

@@ -29,7 +29,7 @@ from ensembletheory.fields import Field, require_field
 from ensembletheory.laws import Law, standard_normal
 from ensembletheory.laws.law import checked_point
 from ensembletheory.linalg import symmetrised
-from ensembletheory.processes import Process
+from ensembletheory.processes import Clock
 
 __all__ = ["flow_log_prob", "flow_map", "hutchinson_log_prob", "hutchinson_variance"]
 
@@ -39,7 +39,7 @@ _TIGHT = 1e-6  # tolerances under which a method of order 8 needs less work than
 _PROBES = {"rademacher": jax.random.rademacher, "gaussian": jax.random.normal}
 
 
-def flow_map(process: Process, velocity: Field, x: Numbers, begin: Numbers | None = None, end: Numbers = 0.0, tolerance: float | None = None) -> Float[Array, "... d"]:
+def flow_map(process: Clock, velocity: Field, x: Numbers, begin: Numbers | None = None, end: Numbers = 0.0, tolerance: float | None = None) -> Float[Array, "... d"]:
     """The points at time `end` of the paths through x (..., d) at time `begin`; by default from noise to data.
 
     Args:
@@ -59,7 +59,7 @@ def flow_map(process: Process, velocity: Field, x: Numbers, begin: Numbers | Non
     return _followed(velocity, rows, jnp.asarray(np.zeros((0, 1, rows.shape[1]), rows.dtype)), begin, end, tolerance)[0].reshape(points.shape)
 
 
-def flow_log_prob(process: Process, velocity: Field, x: Numbers, start: Law | None = None, time: Numbers = 0.0, tolerance: float | None = None) -> Float[Array, "..."]:
+def flow_log_prob(process: Clock, velocity: Field, x: Numbers, start: Law | None = None, time: Numbers = 0.0, tolerance: float | None = None) -> Float[Array, "..."]:
     """The log-density in nats at x (..., d), at a time, of the flow that begins from `start` at the horizon, with the exact divergence: d products with the Jacobian.
 
     Args:
@@ -81,7 +81,7 @@ def flow_log_prob(process: Process, velocity: Field, x: Numbers, start: Law | No
 
 def hutchinson_log_prob(
     key: PRNGKeyArray,
-    process: Process,
+    process: Clock,
     velocity: Field,
     x: Numbers,
     start: Law | None = None,
@@ -164,7 +164,7 @@ def _checked(velocity: Field, x: Numbers) -> tuple[Float[Array, "... d"], Float[
 
 
 def _log_probs(
-    process: Process, velocity: Field, rows: Float[Array, "n d"], directions: Float[Array, "m _ d"], start: Law | None, time: Numbers, tolerance: float | None
+    process: Clock, velocity: Field, rows: Float[Array, "n d"], directions: Float[Array, "m _ d"], start: Law | None, time: Numbers, tolerance: float | None
 ) -> tuple[Float[Array, " n"], Float[Array, "m n"]]:
     """The log-density of `start` at the ends of the paths, and for each direction e the integral of e^T J e along them."""
     start = standard_normal(rows.shape[1]) if start is None else start

@@ -20,7 +20,7 @@ from ensembletheory.fields import Batching, Field, require_vectors
 from ensembletheory.kernels import AffineKernel, DiagonalKernel, along_axes
 from ensembletheory.laws import Law, standard_normal
 from ensembletheory.laws.law import checked_point
-from ensembletheory.processes import Process
+from ensembletheory.processes import Clock, Process
 from ensembletheory.samplers.linearisation import K, Run, coordinatewise, dense
 from ensembletheory.samplers.scheme import Scheme
 
@@ -43,15 +43,18 @@ class Sampler(eqx.Module):
         ValueError: if the grid is not decreasing inside [0, horizon], the field says that it is of another kind than the scheme takes, or the scheme refuses the process.
     """
 
-    process: Process
+    process: Clock
     field: Field
     scheme: Scheme
     grid: Float[Array, " n"]
 
-    def __init__(self, process: Process, field: Field, scheme: Scheme, grid: Numbers):
+    def __init__(self, process: Clock, field: Field, scheme: Scheme, grid: Numbers):
         self.process, self.field, self.scheme, self.grid = process, field, scheme, as_floats("grid", grid)
 
     def __check_init__(self):
+        if self.scheme.takes not in ("velocity", "gradient") and not isinstance(self.process, Process):
+            expected = f"a linear process, whose drift and noise {type(self.scheme).__name__} needs"
+            refuse("process", type(self.process).__name__, expected, "Take a scheme for velocities, such as Heun.")
         if self.field.kind not in (None, self.scheme.takes):
             remedy = f"Convert it: processes.convert(process, field, {self.scheme.takes!r})."
             refuse("field", f"a {self.field.kind}", f"a {self.scheme.takes}, which {type(self.scheme).__name__} takes", remedy)

@@ -1,6 +1,7 @@
 """A scheme is one step of a sampler, written once, on a point and its noise draws; laws and samples both follow from it."""
 
 from abc import abstractmethod
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -23,14 +24,14 @@ class Scheme(eqx.Module):
         """How many draws of N(0, I) a step needs."""
 
     @abstractmethod
-    def step(self, process: Process, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
-        """The point at time s that follows x at time t, with the rows of z draws of N(0, I)."""
+    def step(self, process: Any, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
+        """The point at time s that follows x at time t, with the rows of z draws of N(0, I); `process` is of the class that the scheme runs on."""
 
     def branches(self, field: Field) -> "list[tuple[float | Float[Array, ''], Scheme, Field]]":
         """The steps among which a step is drawn, as probabilities, schemes and fields; most schemes have one."""
         return [(1.0, self, field)]
 
-    def check(self, process: Process, grid: Float[Array, " n"]) -> None:
+    def check(self, process: Any, grid: Float[Array, " n"]) -> None:
         """Refuse a process or a grid, whose values can be looked at, that the scheme cannot run on."""
 
 

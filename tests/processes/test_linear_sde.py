@@ -111,7 +111,7 @@ def test_in_one_dimension_it_is_the_ornstein_uhlenbeck_process():
         (lambda: et.processes.LinearSde(A, NOISE, -1.0), "`horizon`.*-1"),
         (lambda: SDE.marginal(et.standard_normal(3), 0.2), "`law`.*dimension 3.*dimension 2"),
         (lambda: SDE.marginal(LAW, 1.6), "`t`.*1.6"),
-        (lambda: SDE.kernel(0.1, 0.2, 3), "`dim`.*3.*2, the dimension of the process"),
+        (lambda: SDE.kernel(0.1, 0.2, 3), "`dim`.*3.*2, that of the process"),
         (lambda: SDE.score(et.laws.singular_gaussian([0.0, 0.0], [1.0, 0.0]))(jnp.asarray(0.0), jnp.zeros(2)), "`law, whose covariance 0 is met without noise at time 0`"),
         (lambda: Sampler(SDE, SDE.denoiser(LAW), et.samplers.Ddim(), GRID).law(LAW), "`process`.*LinearSde.*Gaussian path"),
     ],
