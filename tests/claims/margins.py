@@ -8,10 +8,14 @@ import pytest
 from ensembletheory.claims import get
 from ensembletheory.claims.evaluation import Evaluator, stacked
 
+TOGETHER = 8  # instances in a call: those of a test are few
+
 
 @cache
 def evaluator(claim):
-    return Evaluator(claim)
+    evaluates = Evaluator(claim)
+    evaluates.block = TOGETHER
+    return evaluates
 
 
 def margin(claim, instance):

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from ensembletheory.claims import check, falsify, get, ids
 from ensembletheory.claims.bibliography import bibtex
 from ensembletheory.claims.evaluation import stacked
-from tests.claims.margins import evaluator
+from tests.claims.margins import TOGETHER, evaluator
 
 BUDGET = 2_000
-TOGETHER = 8  # instances, for a margin costs nearly the same for one and for a block
 STANDING = [id for id in ids() if get(id).kind != "refuted"]
 THEOREMS = [id for id in ids() if get(id).kind == "theorem"]
 REFUTED = [id for id in ids() if get(id).kind == "refuted"]
