@@ -151,9 +151,9 @@ def test_cpus_are_dealt_round():
     assert cpu_of("tcp://127.0.0.1:4000", [4, 6]) is None
 
 
-def start(store):
+def start(store, workers=1):
     """A run in a process that heeds Ctrl-C, also where the tests run in the background and were told to ignore it."""
-    command = [sys.executable, "-m", "simulations", "run", "tests.simulations.small_studies:slow_normals", "--store", store, "--workers", "2"]
+    command = [sys.executable, "-m", "simulations", "run", "tests.simulations.small_studies:slow_normals", "--store", store, "--workers", str(workers)]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is ignored stays so in a child, what is handled does not
     try:
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
@@ -189,7 +189,7 @@ def test_stopped_runs_lose_and_double_nothing(tmp_path):
     found = survey(slow_normals, store)
     assert found.damaged == []
     assert kept + 4 <= len(found.parts) < 24
-    process = start(store)
+    process = start(store, workers=2)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     run_here(replace(slow_normals, cells=slow_normals.cells[:3]), tmp_path / "here")
