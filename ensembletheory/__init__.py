@@ -12,6 +12,7 @@ from ensembletheory import latent as latent
 from ensembletheory import pooling as pooling
 from ensembletheory import processes as processes
 from ensembletheory import samplers as samplers
+from ensembletheory import structures as structures
 from ensembletheory import supervised as supervised
 from ensembletheory.covariance import Dense as Dense
 from ensembletheory.covariance import Diagonal as Diagonal

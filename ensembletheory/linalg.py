@@ -17,6 +17,7 @@ __all__ = [
     "logdet",
     "lyapunov",
     "nearest_orthogonal",
+    "oscillation",
     "shifted_solve",
     "solve_lower",
     "solve_lower_transposed",
@@ -176,3 +177,27 @@ def _series(A: Float[Array, "d d"], Q: Float[Array, "d d"], h: Float[Array, ""])
     identity, first = jnp.eye(A.shape[0], dtype=A.dtype), h * Q
     (E, _), (W, _) = jax.lax.scan(added, ((identity, identity), (first, first)), jnp.arange(1, 18, dtype=h.dtype))[0]
     return E, W
+
+
+def oscillation(A: Float[Array, "d d"], h: Float[Array, ""]) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    """Of x'' = -A x, over a time h: the C = cos(A^{1/2} h) and S = A^{-1/2} sin(A^{1/2} h) with x_h = C x_0 + S x'_0.
+
+    Both are entire in A, which may be singular, indefinite and not symmetric. Over h / 2^n, with |A| (h / 2^n)^2 <= 1/4, they are their power series; then n times
+    C <- C C - A S S and S <- 2 S C.
+    """
+    norm = jax.lax.stop_gradient(jnp.sqrt(jnp.linalg.norm(A)) * jnp.abs(h))
+    n = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(2 * norm, 1.0))), 0, _MOST_DOUBLINGS)
+    step = h * 2.0**-n
+    identity, square = jnp.eye(A.shape[0], dtype=A.dtype), -(step**2) * A
+
+    def added(carry, k):
+        C, S, power = carry
+        even = square @ power / ((2 * k - 1) * (2 * k))
+        return (C + even, S + even / (2 * k + 1), even), None
+
+    def doubled(carry, i):
+        C, S = carry
+        return (jnp.where(i < n, C @ C - A @ S @ S, C), jnp.where(i < n, 2 * S @ C, S)), None
+
+    C, S, _ = jax.lax.scan(added, (identity, identity, identity), jnp.arange(1, 9, dtype=A.dtype))[0]
+    return jax.lax.scan(doubled, (C, step * S), jnp.arange(_MOST_DOUBLINGS, dtype=A.dtype))[0]

@@ -14,6 +14,9 @@ from ensembletheory.processes.diffusion import OrnsteinUhlenbeck as OrnsteinUhle
 from ensembletheory.processes.diffusion import SubVariancePreserving as SubVariancePreserving
 from ensembletheory.processes.diffusion import VarianceExploding as VarianceExploding
 from ensembletheory.processes.diffusion import VariancePreserving as VariancePreserving
+from ensembletheory.processes.hamiltonian import Hamiltonian as Hamiltonian
+from ensembletheory.processes.hamiltonian import QuadraticHamiltonian as QuadraticHamiltonian
+from ensembletheory.processes.hamiltonian import SeparableHamiltonian as SeparableHamiltonian
 from ensembletheory.processes.homogeneous import HomogeneousProcess as HomogeneousProcess
 from ensembletheory.processes.interpolants import Interpolant as Interpolant
 from ensembletheory.processes.interpolants import LinearInterpolant as LinearInterpolant
@@ -21,6 +24,9 @@ from ensembletheory.processes.interpolants import OptimalTransportPath as Optima
 from ensembletheory.processes.interpolants import TrigonometricInterpolant as TrigonometricInterpolant
 from ensembletheory.processes.interpolants import VarianceExplodingPath as VarianceExplodingPath
 from ensembletheory.processes.interpolants import VariancePreservingPath as VariancePreservingPath
+from ensembletheory.processes.kinetic import CriticallyDampedLangevin as CriticallyDampedLangevin
+from ensembletheory.processes.kinetic import KineticProcess as KineticProcess
+from ensembletheory.processes.kinetic import UnderdampedLangevin as UnderdampedLangevin
 from ensembletheory.processes.linear_sde import LinearSde as LinearSde
 from ensembletheory.processes.path import GaussianPath as GaussianPath
 from ensembletheory.processes.process import Clock as Clock

@@ -2,6 +2,7 @@
 
 from ensembletheory.samplers import bounds as bounds
 from ensembletheory.samplers.analytic_dpm import AnalyticDpm as AnalyticDpm
+from ensembletheory.samplers.baoab import Baoab as Baoab
 from ensembletheory.samplers.ddim import Ddim as Ddim
 from ensembletheory.samplers.ddpm import Ddpm as Ddpm
 from ensembletheory.samplers.edm_heun import EdmHeun as EdmHeun
@@ -14,8 +15,10 @@ from ensembletheory.samplers.grids import padded as padded
 from ensembletheory.samplers.grids import quadratic_grid as quadratic_grid
 from ensembletheory.samplers.grids import uniform_grid as uniform_grid
 from ensembletheory.samplers.heun import Heun as Heun
+from ensembletheory.samplers.kinetic_euler import KineticEuler as KineticEuler
 from ensembletheory.samplers.langevin import AdaptiveLangevinCorrector as AdaptiveLangevinCorrector
 from ensembletheory.samplers.langevin import LangevinCorrector as LangevinCorrector
+from ensembletheory.samplers.leapfrog import Leapfrog as Leapfrog
 from ensembletheory.samplers.likelihood import flow_log_prob as flow_log_prob
 from ensembletheory.samplers.likelihood import flow_map as flow_map
 from ensembletheory.samplers.likelihood import hutchinson_log_prob as hutchinson_log_prob
@@ -26,3 +29,10 @@ from ensembletheory.samplers.midpoint import Midpoint as Midpoint
 from ensembletheory.samplers.rk4 import Rk4 as Rk4
 from ensembletheory.samplers.sampler import Sampler as Sampler
 from ensembletheory.samplers.scheme import Scheme as Scheme
+from ensembletheory.samplers.splitting import Splitting as Splitting
+from ensembletheory.samplers.splitting import blanes_moan4 as blanes_moan4
+from ensembletheory.samplers.splitting import mclachlan2 as mclachlan2
+from ensembletheory.samplers.splitting import suzuki4 as suzuki4
+from ensembletheory.samplers.splitting import yoshida4 as yoshida4
+from ensembletheory.samplers.splitting import yoshida6 as yoshida6
+from ensembletheory.samplers.sscs import Sscs as Sscs
