@@ -28,9 +28,15 @@ from ensembletheory.processes.kinetic import CriticallyDampedLangevin as Critica
 from ensembletheory.processes.kinetic import KineticProcess as KineticProcess
 from ensembletheory.processes.kinetic import UnderdampedLangevin as UnderdampedLangevin
 from ensembletheory.processes.linear_sde import LinearSde as LinearSde
+from ensembletheory.processes.oscillation import Oscillation as Oscillation
 from ensembletheory.processes.path import GaussianPath as GaussianPath
+from ensembletheory.processes.pdmp import BouncyParticle as BouncyParticle
+from ensembletheory.processes.pdmp import ForwardEventChain as ForwardEventChain
+from ensembletheory.processes.pdmp import RandomisedHmc as RandomisedHmc
+from ensembletheory.processes.pdmp import ZigZag as ZigZag
 from ensembletheory.processes.process import Clock as Clock
 from ensembletheory.processes.process import Process as Process
+from ensembletheory.processes.reflection import Reflection as Reflection
 from ensembletheory.processes.schedules import CosineVariancePreserving as CosineVariancePreserving
 from ensembletheory.processes.schedules import DiscreteVariancePreserving as DiscreteVariancePreserving
 from ensembletheory.processes.schedules import EdmVariancePreserving as EdmVariancePreserving
