@@ -21,6 +21,7 @@ REGIMES = {
     "stiff": (300.0, 0.8),
     "nearly free": (1e-6, 1.3),
 }
+DATA = et.GaussianMixture([0.3, 0.7], [[1.0, -2.0], [0.5, 0.4]], [np.diag([0.5, 2.0]), [[1.0, 0.4], [0.4, 0.3]]])
 BLOCKS = jax.jit(lambda process, h: process.blocks(h))
 STEPS = (64, 128, 256, 512, 1024)
 
