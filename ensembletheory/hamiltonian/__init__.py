@@ -1,0 +1,14 @@
+"""Hamiltonian flows as generative models, solved: their laws, encoders, what training biases, and ensembles of them."""
+
+from ensembletheory.hamiltonian.mean_field import diagonal_encoder as diagonal_encoder
+from ensembletheory.hamiltonian.mean_field import encoder_gap as encoder_gap
+from ensembletheory.hamiltonian.mean_field import mean_field_deficit as mean_field_deficit
+from ensembletheory.hamiltonian.mean_field import mean_field_model as mean_field_model
+from ensembletheory.hamiltonian.mean_field import mean_field_reverse_deficit as mean_field_reverse_deficit
+from ensembletheory.hamiltonian.mean_field import mean_field_reverse_model as mean_field_reverse_model
+from ensembletheory.hamiltonian.mean_field import reverse_encoder_gap as reverse_encoder_gap
+from ensembletheory.hamiltonian.velocity_predictor import VelocityPredictor as VelocityPredictor
+from ensembletheory.hamiltonian.velocity_predictor import force_error as force_error
+from ensembletheory.hamiltonian.velocity_predictor import hamiltonian_score_discrepancy as hamiltonian_score_discrepancy
+from ensembletheory.hamiltonian.velocity_predictor import smoothed_force_error as smoothed_force_error
+from ensembletheory.hamiltonian.velocity_predictor import with_momenta as with_momenta
