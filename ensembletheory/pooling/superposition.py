@@ -47,7 +47,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
-from ensembletheory.fields import Batching, Field, checked_fields, differ, require_vectors
+from ensembletheory.fields import Batching, Field, checked_fields, require_vectors
 from ensembletheory.laws import Law
 from ensembletheory.laws.weights import checked_weights, relative_terms
 from ensembletheory.processes import GaussianPath
@@ -197,7 +197,6 @@ class SuperDiff(eqx.Module):
             refuse("process", type(self.process).__name__, "a Gaussian path, whose f and g are numbers", "FeynmanKac serves matrices too.")
         for field in self.fields:
             Sampler(self.process, field, EulerMaruyama(self.churn), self.grid)
-            _require_process(field, self.process)
 
     def sample(self, key: PRNGKeyArray, n: int, start: Law, at_start: Sequence[Law] | None = None) -> Superposed:
         """`n` independent draws with the members' log-densities, begun from `start` at the first time of the grid.
@@ -256,12 +255,6 @@ def _superposed(sampler: SuperDiff, key: PRNGKeyArray, n: int, start: Law, laws:
     steps = (sampler.grid[:-1], sampler.grid[1:], jnp.arange(sampler.grid.size - 1))
     (x, logs, diverged), _ = jax.lax.scan(step, (first, begun, jnp.asarray(-1)), steps)
     return Superposed(x, logs), diverged
-
-
-def _require_process(field: Field, process: GaussianPath) -> None:
-    """Refuse a field that is known to belong to another process."""
-    if field.origin is not None and differ(field.origin, process):
-        refuse("fields", f"a score of another {type(field.origin).__name__}", f"scores of the given {type(process).__name__}", "Take them from this process.")
 
 
 def _check_laws(argument: str, laws: tuple[Law, ...] | None, members: int, dim: int) -> None:

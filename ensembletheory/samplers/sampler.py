@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
-from ensembletheory.fields import Batching, Field, require_vectors
+from ensembletheory.fields import Batching, Field, differ, require_vectors
 from ensembletheory.kernels import AffineKernel, DiagonalKernel, along_axes
 from ensembletheory.laws import Law, standard_normal
 from ensembletheory.laws.law import checked_point
@@ -40,7 +40,8 @@ class Sampler(eqx.Module):
         grid: (n + 1,) times in the order visited, from noise to data; steps of length zero change nothing.
 
     Raises:
-        ValueError: if the grid is not decreasing inside [0, horizon], the field says that it is of another kind than the scheme takes, or the scheme refuses the process.
+        ValueError: if the grid is not decreasing inside [0, horizon], the field says that it is of another kind than the scheme takes or of another process, or the
+            scheme refuses the process.
     """
 
     process: Clock
@@ -58,6 +59,9 @@ class Sampler(eqx.Module):
         if self.field.kind not in (None, self.scheme.takes):
             remedy = f"Convert it: processes.convert(process, field, {self.scheme.takes!r})."
             refuse("field", f"a {self.field.kind}", f"a {self.scheme.takes}, which {type(self.scheme).__name__} takes", remedy)
+        if self.field.origin is not None and differ(self.field.origin, self.process):
+            got = f"a field of another process ({type(self.field.origin).__name__})"
+            refuse("field", got, f"a field of the {type(self.process).__name__} that is run", "At equal times their laws hold different noise.")
         if self.grid.ndim != 1 or self.grid.size < 2:
             refuse("grid", f"shape {self.grid.shape}", "at least two times in a row", "See ensembletheory.samplers.uniform_grid.")
         if is_concrete(self.grid, self.process.horizon):

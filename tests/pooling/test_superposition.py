@@ -161,7 +161,7 @@ def test_equal_scores_leave_kappa_free_and_nothing_is_lost():
         (lambda: SuperDiff(UNIT, [SCORES[0], UNIT.velocity(LAWS[1])], Or(), COARSE), "`fields`.*kinds"),
         (lambda: SuperDiff(UNIT, [UNIT.velocity(LAWS[1])] * 2, Or(), COARSE), "`field`.*velocity"),
         (lambda: SuperDiff(UNIT, [SCORES[0], VP.score(LAWS[1])], Or(), COARSE), "`fields`.*another"),
-        (lambda: SuperDiff(VP, SCORES, Or(), COARSE), "`fields`.*another"),
+        (lambda: SuperDiff(VP, SCORES, Or(), COARSE), "`field`.*another"),
         (lambda: SuperDiff(UNIT, SCORES, Or(), COARSE[::-1]), "`grid`.*decreasing"),
         (lambda: SuperDiff(UNIT, SCORES, Or(), COARSE, -1.0), "`churn`.*>= 0"),
         (lambda: Or(1.0, [0.4, 0.4]), "`weights`.*sum"),

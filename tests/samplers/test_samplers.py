@@ -224,6 +224,7 @@ class _Longer(et.Field):
         (lambda: Sampler(VP, VP.velocity(MIXTURE), EulerMaruyama(), GRID), "`field`.*a velocity; expected a score.*convert"),
         (lambda: Sampler(VP, VP.score(MIXTURE), Ddpm(), uniform_grid(VP, 19)), "`grid`.*20 nodes.*beta of 1.05"),
         (lambda: Sampler(LINEAR, LINEAR.score(MIXTURE), Ddpm(), uniform_grid(LINEAR, 5, 0.1)), "`process`.*preserves variance"),
+        (lambda: Sampler(LINEAR, VP.score(MIXTURE), EulerMaruyama(), GRID), "`field`.*another process.*VariancePreserving.*LinearInterpolant"),
         (lambda: Sampler(VP, _Longer(), Euler(), GRID).sample(jax.random.key(0), 2, START), r"`field`.*\(4,\).*\(2,\)"),
         (lambda: Sampler(VP, VP.score(MEMBERS[0]), EulerMaruyama(), GRID).law(et.standard_normal(3)), r"`field`.*\(3,\)"),
         (lambda: LangevinCorrector(Euler(), 0.1), "`predictor`.*takes a velocity"),
