@@ -16,7 +16,7 @@ from ensembletheory.laws import Gaussian
 from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.pdmp.draws import normals, uniforms_of_normals
 from ensembletheory.processes.pdmp.event_times import spent, wait
-from ensembletheory.processes.pdmp.process import Lanes, PiecewiseDeterministic, Times, along, checked_rate, checked_target
+from ensembletheory.processes.pdmp.process import Clocks, Lanes, PiecewiseDeterministic, Rings, Times, along, checked_rate, checked_target, dot
 
 __all__ = ["BouncyParticle"]
 
@@ -42,9 +42,8 @@ class BouncyParticle(PiecewiseDeterministic):
         self.refreshment = checked_rate("refreshment", refreshment, "Bounces alone keep |v|, so that the target is not reached.")
 
     @property
-    def clocks(self) -> int:
-        """Two: bounce and refreshment."""
-        return 2
+    def _groups(self) -> tuple[int, int]:
+        return (1, 1)
 
     @property
     def _uniforms(self) -> int:
@@ -58,25 +57,25 @@ class BouncyParticle(PiecewiseDeterministic):
         """The velocity after a bounce at one point."""
         return _reflected(along(self._prepared(), (x - self.target.mean)[:, None]), v[:, None])[:, 0]
 
-    def _line(self, prepared: Array, z: Lanes, v: Lanes) -> tuple[Times, Times]:
+    def _line(self, prepared: Array, z: Lanes, v: Lanes) -> tuple[Float[Array, "1 n"], Float[Array, "1 n"]]:
         pull = along(prepared, v)
-        return jnp.sum(pull * z, axis=0), jnp.sum(pull * v, axis=0)
+        return dot(pull, z)[None, :], dot(pull, v)[None, :]
 
-    def _rates(self, prepared: Array, z: Lanes, v: Lanes) -> Float[Array, "2 n"]:
+    def _rates(self, prepared: Array, z: Lanes, v: Lanes) -> Clocks:
         bounce = jnp.maximum(self._line(prepared, z, v)[0], 0)
-        return jnp.stack([bounce, jnp.broadcast_to(self.refreshment, bounce.shape)])
+        return bounce, jnp.broadcast_to(self.refreshment, bounce.shape)
 
-    def _waits(self, prepared: Array, z: Lanes, v: Lanes, energies: Float[Array, "2 n"]) -> Float[Array, "2 n"]:
-        return jnp.stack([wait(*self._line(prepared, z, v), energies[0]), energies[1] / self.refreshment])
+    def _waits(self, prepared: Array, z: Lanes, v: Lanes, energies: Clocks) -> Clocks:
+        return wait(*self._line(prepared, z, v), energies[0]), energies[1] / self.refreshment
 
-    def _spent(self, prepared: Array, z: Lanes, v: Lanes, s: Times) -> Float[Array, "2 n"]:
-        return jnp.stack([spent(*self._line(prepared, z, v), s), s * self.refreshment])
+    def _spent(self, prepared: Array, z: Lanes, v: Lanes, s: Times) -> Clocks:
+        return spent(*self._line(prepared, z, v), s[None, :]), s[None, :] * self.refreshment
 
-    def _jumped(self, prepared: Array, z: Lanes, v: Lanes, rang: Array, uniforms: Array) -> Lanes:
-        bounced = jnp.where(rang[:1], _reflected(along(prepared, z), v), v)
-        return jnp.where(rang[1:], normals(uniforms, self.dim), bounced)
+    def _jumped(self, prepared: Array, z: Lanes, v: Lanes, rang: Rings, uniforms: Array) -> Lanes:
+        bounced, refreshed = rang
+        return jnp.where(refreshed, normals(uniforms, self.dim), jnp.where(bounced, _reflected(along(prepared, z), v), v))
 
 
 def _reflected(normal: Lanes, v: Lanes) -> Lanes:
-    size = jnp.sum(normal**2, axis=0, keepdims=True)
-    return v - 2 * jnp.sum(v * normal, axis=0, keepdims=True) / jnp.where(size > 0, size, 1) * normal
+    size = dot(normal, normal)
+    return v - (2 * dot(v, normal) / jnp.where(size > 0, size, 1))[None, :] * normal

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt32
 
-__all__ = ["exponential", "normals", "threefry", "uniform", "uniforms_of_normals"]
+__all__ = ["Words", "exponential", "normals", "threefry", "uniform", "uniforms_of_normals"]
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
-Words = UInt32[Array, "..."]
+Word = UInt32[Array, "..."]
+Words = tuple[Word, Word]
 
 
-def threefry(key: tuple[Words, Words], high: Words, low: Words) -> tuple[Words, Words]:
+def threefry(key: Words, high: Word, low: Word) -> Words:
     """Two random words for the counter (high, low)."""
     schedule = (*key, key[0] ^ key[1] ^ _PARITY)
     x, y = high + schedule[0], low + schedule[1]
@@ -29,7 +30,7 @@ def threefry(key: tuple[Words, Words], high: Words, low: Words) -> tuple[Words, 
     return x, y
 
 
-def uniform(words: tuple[Words, Words], dtype: jnp.dtype) -> Float[Array, "..."]:
+def uniform(words: Words, dtype: jnp.dtype) -> Float[Array, "..."]:
     """A number in (0, 1), never either end: the middle of one of 2^52 cells, or of 2^23 in 32 bits."""
     high, low = words
     if dtype == jnp.float64:
@@ -49,7 +50,8 @@ def uniforms_of_normals(count: int) -> int:
 
 
 def normals(uniforms: Float[Array, "m n"], count: int) -> Float[Array, "count n"]:
-    """`count` draws of N(0, 1) a lane, by Box and Muller's formula."""
+    """`count` draws of N(0, 1) a lane, by Box and Muller's formula; the sine is a cosine a quarter turn later."""
     half = len(uniforms) // 2
-    radius, angle = jnp.sqrt(2 * exponential(uniforms[:half])), 2 * np.pi * uniforms[half:]
-    return jnp.concatenate([radius * jnp.cos(angle), radius * jnp.sin(angle)])[:count]
+    radius, turns = jax.lax.optimization_barrier(jnp.sqrt(2 * exponential(uniforms[:half]))), uniforms[half:]
+    shifted = turns[None] - jnp.asarray([0.0, 0.25], turns.dtype)[:, None, None]
+    return (radius[None] * jnp.cos(2 * np.pi * shifted)).reshape(2 * half, -1)[:count]

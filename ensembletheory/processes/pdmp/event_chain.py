@@ -25,7 +25,7 @@ from ensembletheory.laws import Gaussian
 from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.pdmp.draws import exponential, normals, uniforms_of_normals
 from ensembletheory.processes.pdmp.event_times import spent, wait
-from ensembletheory.processes.pdmp.process import Lanes, PiecewiseDeterministic, Times, along, checked_rate, checked_target
+from ensembletheory.processes.pdmp.process import Clocks, Lanes, PiecewiseDeterministic, Rings, Times, along, checked_rate, checked_target, dot
 
 __all__ = ["ForwardEventChain"]
 
@@ -57,9 +57,8 @@ class ForwardEventChain(PiecewiseDeterministic):
             refuse("velocities", repr(velocities), "'gaussian' or 'sphere'", "The flux law is known for these.")
 
     @property
-    def clocks(self) -> int:
-        """One: the event."""
-        return 1
+    def _groups(self) -> tuple[int]:
+        return (1,)
 
     @property
     def _uniforms(self) -> int:
@@ -70,27 +69,27 @@ class ForwardEventChain(PiecewiseDeterministic):
         v = jax.random.normal(key, (n, self.dim), self.target.mean.dtype)
         return v if self.velocities == "gaussian" else v / jnp.linalg.norm(v, axis=1, keepdims=True)
 
-    def _line(self, prepared: Array, z: Lanes, v: Lanes) -> tuple[Times, Times]:
+    def _line(self, prepared: Array, z: Lanes, v: Lanes) -> tuple[Float[Array, "1 n"], Float[Array, "1 n"]]:
         pull = along(prepared, v)
-        return jnp.sum(pull * z, axis=0), jnp.sum(pull * v, axis=0)
+        return dot(pull, z)[None, :], dot(pull, v)[None, :]
 
-    def _rates(self, prepared: Array, z: Lanes, v: Lanes) -> Float[Array, "1 n"]:
-        return jnp.maximum(self._line(prepared, z, v)[0], 0)[None, :]
+    def _rates(self, prepared: Array, z: Lanes, v: Lanes) -> Clocks:
+        return (jnp.maximum(self._line(prepared, z, v)[0], 0),)
 
-    def _waits(self, prepared: Array, z: Lanes, v: Lanes, energies: Float[Array, "1 n"]) -> Float[Array, "1 n"]:
-        return wait(*self._line(prepared, z, v), energies[0])[None, :]
+    def _waits(self, prepared: Array, z: Lanes, v: Lanes, energies: Clocks) -> Clocks:
+        return (wait(*self._line(prepared, z, v), energies[0]),)
 
-    def _spent(self, prepared: Array, z: Lanes, v: Lanes, s: Times) -> Float[Array, "1 n"]:
-        return spent(*self._line(prepared, z, v), s)[None, :]
+    def _spent(self, prepared: Array, z: Lanes, v: Lanes, s: Times) -> Clocks:
+        return (spent(*self._line(prepared, z, v), s[None, :]),)
 
-    def _jumped(self, prepared: Array, z: Lanes, v: Lanes, rang: Array, uniforms: Array) -> Lanes:
+    def _jumped(self, prepared: Array, z: Lanes, v: Lanes, rang: Rings, uniforms: Array) -> Lanes:
         normal = _unit(along(prepared, z))
         drawn = normals(uniforms[2:], self.dim)
         beside = _without(jnp.where(uniforms[:1] < self.mixing, drawn, v), normal)
         r = self._flux(uniforms[1])[None, :]
         if self.velocities == "sphere":
             beside = jnp.sqrt(1 - r**2) * _unit(beside)
-        return jnp.where(rang, beside - r * normal, v)
+        return jnp.where(rang[0], beside - r * normal, v)
 
     def _flux(self, u: Times) -> Times:
         """A draw of the flux law."""
@@ -100,9 +99,9 @@ class ForwardEventChain(PiecewiseDeterministic):
 
 
 def _unit(v: Lanes) -> Lanes:
-    size = jnp.sqrt(jnp.sum(v**2, axis=0, keepdims=True))
+    size = jnp.sqrt(dot(v, v))[None, :]
     return v / jnp.where(size > 0, size, 1)
 
 
 def _without(v: Lanes, normal: Lanes) -> Lanes:
-    return v - jnp.sum(v * normal, axis=0, keepdims=True) * normal
+    return v - dot(v, normal)[None, :] * normal

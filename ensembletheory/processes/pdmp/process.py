@@ -11,20 +11,21 @@ Source of the frame: Davis (1984), "Piecewise-deterministic Markov processes".
 """
 
 from abc import abstractmethod
+from functools import reduce
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from ensembletheory.covariance import AxisAligned
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.laws import Gaussian, Law
 from ensembletheory.laws.gaussian import is_singular
 from ensembletheory.laws.law import checked_point
-from ensembletheory.processes.pdmp.draws import exponential, threefry, uniform
+from ensembletheory.processes.pdmp.draws import Words, exponential, threefry, uniform
 from ensembletheory.processes.process import Clock
 
 __all__ = ["PiecewiseDeterministic", "Simulation", "Skeleton", "checked_rate", "checked_target"]
@@ -34,6 +35,8 @@ _UNROLLED = 16  # dimensions up to which a product with the precision is written
 
 Lanes = Float[Array, "d n"]
 Times = Float[Array, " n"]
+Clocks = tuple[Float[Array, "clocks n"], ...]  # by kind
+Rings = tuple[Bool[Array, "clocks n"], ...]
 
 
 class Simulation(eqx.Module):
@@ -90,8 +93,13 @@ class PiecewiseDeterministic(Clock):
 
     @property
     @abstractmethod
+    def _groups(self) -> tuple[int, ...]:
+        """How many clocks there are of each kind."""
+
+    @property
     def clocks(self) -> int:
         """How many clocks ring."""
+        return sum(self._groups)
 
     @property
     @abstractmethod
@@ -103,19 +111,19 @@ class PiecewiseDeterministic(Clock):
         """`n` draws of the stationary law of velocities."""
 
     @abstractmethod
-    def _rates(self, prepared: Any, z: Lanes, v: Lanes) -> Float[Array, "clocks n"]:
+    def _rates(self, prepared: Any, z: Lanes, v: Lanes) -> Clocks:
         """The rates of the clocks."""
 
     @abstractmethod
-    def _waits(self, prepared: Any, z: Lanes, v: Lanes, energies: Float[Array, "clocks n"]) -> Float[Array, "clocks n"]:
+    def _waits(self, prepared: Any, z: Lanes, v: Lanes, energies: Clocks) -> Clocks:
         """When each clock would ring."""
 
     @abstractmethod
-    def _spent(self, prepared: Any, z: Lanes, v: Lanes, s: Times) -> Float[Array, "clocks n"]:
+    def _spent(self, prepared: Any, z: Lanes, v: Lanes, s: Times) -> Clocks:
         """The energies that the clocks spend up to s."""
 
     @abstractmethod
-    def _jumped(self, prepared: Any, z: Lanes, v: Lanes, rang: Array, uniforms: Float[Array, "m n"]) -> Lanes:
+    def _jumped(self, prepared: Any, z: Lanes, v: Lanes, rang: Rings, uniforms: Float[Array, "m n"]) -> Lanes:
         """The velocities after those of the clocks that rang."""
 
     def _prepared(self) -> Any:
@@ -139,12 +147,12 @@ class PiecewiseDeterministic(Clock):
 
     def rates(self, x: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, " clocks"]:
         """The rates of the clocks at one point."""
-        return self._rates(self._prepared(), (x - self.target.mean)[:, None], v[:, None])[:, 0]
+        return jnp.concatenate(self._rates(self._prepared(), (x - self.target.mean)[:, None], v[:, None]))[:, 0]
 
     def jump(self, key: PRNGKeyArray, x: Float[Array, " d"], v: Float[Array, " d"], clock: int | Int[Array, ""]) -> Float[Array, " d"]:
         """The velocity after the clock of that number rang at one point."""
         uniforms = jax.random.uniform(key, (self._uniforms, 1), x.dtype, minval=jnp.finfo(x.dtype).tiny)
-        rang = (jnp.arange(self.clocks) == clock)[:, None]
+        rang = tuple(jnp.split((jnp.arange(self.clocks) == clock)[:, None], np.cumsum(self._groups)[:-1].tolist()))
         return self._jumped(self._prepared(), (x - self.target.mean)[:, None], v[:, None], rang, uniforms)[:, 0]
 
     def simulate(self, key: PRNGKeyArray, n: int, start: Law | None = None, until: Numbers | None = None) -> Simulation:
@@ -230,44 +238,60 @@ def checked_rate(argument: str, rate: Numbers, positive: str | None = None) -> F
 
 
 def along(prepared: Array, u: Lanes) -> Lanes:
-    """S u, of lanes."""
+    """The product of a matrix, or of a diagonal, with every lane."""
     if prepared.ndim == 1:
         return prepared[:, None] * u
     if len(prepared) > _UNROLLED:
         return prepared @ u
-    terms = [prepared[:, j, None] * u[None, j] for j in range(len(prepared))]
-    return sum(terms[1:], terms[0])
+    return reduce(jnp.add, [prepared[:, j, None] * u[None, j] for j in range(len(prepared))])
+
+
+def dot(u: Lanes, v: Lanes) -> Times:
+    """u.v of every lane."""
+    if len(u) > _UNROLLED:
+        return jnp.sum(u * v, axis=0)
+    return reduce(jnp.add, [a * b for a, b in zip(u, v, strict=True)])
 
 
 class _Path(eqx.Module):
-    """The state of lanes between two events."""
+    """The state of lanes between two events, with the uniform numbers of the next: carried, they are computed once, where XLA would fuse them into each use."""
 
     z: Lanes
     v: Lanes
-    energies: Float[Array, "clocks n"]
+    energies: Clocks
     left: Times
+    drawn: Float[Array, "m n"]
 
 
-def _stepped(process: PiecewiseDeterministic, prepared: Any, words: tuple[Array, Array], lanes: Array, i: Array, path: _Path) -> tuple[_Path, Times, Array]:
-    """Every lane at its next event or at its end, how long that took, and which clocks rang."""
-    dtype = path.z.dtype
+def _stepped(process: PiecewiseDeterministic, prepared: Any, words: Words, lanes: UInt32[Array, " n"], i: UInt32[Array, ""], path: _Path) -> tuple[_Path, Times, Rings]:
+    """Every lane at its next event or at its end, how long that took, and which clocks rang; `i` counts the events before."""
     waits = process._waits(prepared, path.z, path.v, path.energies)
-    first = jnp.min(waits, axis=0)
+    first = reduce(jnp.minimum, [row for kind in waits for row in kind])
     s = jnp.minimum(first, path.left)
-    rang = (waits <= s[None, :]) & (first < path.left)[None, :]
-    of_ring = i * np.uint32(process._uniforms + 1) + jnp.arange(process._uniforms + 1, dtype=jnp.uint32)
-    drawn = uniform(threefry(words, lanes[None, :], of_ring[:, None]), dtype)
-    left_over = jnp.maximum(path.energies - process._spent(prepared, path.z, path.v, s), jnp.finfo(dtype).tiny)
+    rang = tuple((kind <= s[None, :]) & (first < path.left)[None, :] for kind in waits)
+    renewed, used, least = exponential(path.drawn[:1]), process._spent(prepared, path.z, path.v, s), jnp.finfo(s.dtype).tiny
+    energies = tuple(jnp.where(rings, renewed, jnp.maximum(had - less, least)) for rings, had, less in zip(rang, path.energies, used, strict=True))
     z, v = process._moved(prepared, path.z, path.v, s)
-    v = process._jumped(prepared, z, v, rang, drawn[1:])
-    return _Path(z, v, jnp.where(rang, exponential(drawn[0])[None, :], left_over), path.left - s), s, rang
+    after = _Path(z, process._jumped(prepared, z, v, rang, path.drawn[1:]), energies, path.left - s, _drawn(process, words, lanes, i + np.uint32(1), s.dtype))
+    return after, s, rang
 
 
-def _first(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n d"], v: Float[Array, "n d"], until: Float[Array, ""]) -> tuple[tuple[Array, Array], _Path]:
+def _drawn(process: PiecewiseDeterministic, words: Words, lanes: UInt32[Array, " n"], i: UInt32[Array, ""], dtype: jnp.dtype) -> Float[Array, "m n"]:
+    """The uniform numbers of event i."""
+    draws = process._uniforms + 1
+    counters = i * np.uint32(draws) + jnp.arange(draws, dtype=jnp.uint32)
+    return uniform(threefry(words, lanes[None, :], counters[:, None]), dtype)
+
+
+def _first(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n d"], v: Float[Array, "n d"], until: Float[Array, ""]) -> tuple[Words, _Path]:
     key_energy, key_words = jax.random.split(key)
-    energies = exponential(jax.random.uniform(key_energy, (process.clocks, len(x)), x.dtype, minval=jnp.finfo(x.dtype).tiny))
-    words = jax.random.bits(key_words, (2,), jnp.uint32)
-    return (words[0], words[1]), _Path((x - process.target.mean[None, :]).T, v.T, jnp.maximum(energies, jnp.finfo(x.dtype).tiny), jnp.full(len(x), until, x.dtype))
+    least = jnp.finfo(x.dtype).tiny
+    energies = jnp.maximum(exponential(jax.random.uniform(key_energy, (process.clocks, len(x)), x.dtype, minval=least)), least)
+    by_kind = tuple(jnp.split(energies, np.cumsum(process._groups)[:-1].tolist()))
+    high, low = jax.random.bits(key_words, (2,), jnp.uint32)
+    words = (high, low)
+    drawn = _drawn(process, words, jnp.arange(len(x), dtype=jnp.uint32), jnp.uint32(0), x.dtype)
+    return words, _Path((x - process.target.mean[None, :]).T, v.T, by_kind, jnp.full(len(x), until, x.dtype), drawn)
 
 
 @eqx.filter_jit
@@ -286,12 +310,14 @@ def _run(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n 
             path, sums, squares, events, i = carry
             after, s, rang = _stepped(process, prepared, words, lane, i, path)
             linear, square = process._integrals(prepared, path.z, path.v, s)
-            return after, sums + linear, squares + square, events + rang.astype(jnp.int32), i + np.uint32(1)
+            counted = tuple(count + kind.astype(jnp.int32) for count, kind in zip(events, rang, strict=True))
+            return after, sums + linear, squares + square, counted, i + np.uint32(1)
 
         none = jnp.zeros_like(path.z)
-        first = (path, none, none, jnp.zeros((process.clocks, lanes), jnp.int32), jnp.uint32(0))
+        none_rang = tuple(jnp.zeros((kind, lanes), jnp.int32) for kind in process._groups)
+        first = (path, none, none, none_rang, jnp.uint32(0))
         end, sums, squares, events, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0].left > 0), body, first)
-        return end.z.T, end.v.T, sums.T, squares.T, events.T
+        return end.z.T, end.v.T, sums.T, squares.T, jnp.concatenate(events).T
 
     by_chunk = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], chunks, lanes), -2, 0), path)
     z, v, sums, squares, events = (leaf.reshape(chunks * lanes, -1)[:n] for leaf in jax.lax.map(advanced, (by_chunk, jnp.arange(chunks, dtype=jnp.uint32))))

@@ -6,6 +6,8 @@ times N(0, I) together with the energy, which nothing but the new velocities cha
 Source: Bou-Rabee & Sanz-Serna (2017), "Randomized Hamiltonian Monte Carlo".
 """
 
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -14,7 +16,7 @@ from ensembletheory.errors import Numbers
 from ensembletheory.laws import Gaussian
 from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.pdmp.draws import normals, uniforms_of_normals
-from ensembletheory.processes.pdmp.process import Lanes, PiecewiseDeterministic, Times, checked_rate, checked_target
+from ensembletheory.processes.pdmp.process import Clocks, Lanes, PiecewiseDeterministic, Rings, Times, along, checked_rate, checked_target
 
 __all__ = ["RandomisedHmc"]
 
@@ -42,9 +44,8 @@ class RandomisedHmc(PiecewiseDeterministic):
         self.refreshment = checked_rate("refreshment", refreshment, "The flow alone keeps the energy, so that the target is not reached.")
 
     @property
-    def clocks(self) -> int:
-        """One: refreshment."""
-        return 1
+    def _groups(self) -> tuple[int]:
+        return (1,)
 
     @property
     def _uniforms(self) -> int:
@@ -61,32 +62,32 @@ class RandomisedHmc(PiecewiseDeterministic):
     def _moved(self, prepared: Modes, z: Lanes, v: Lanes, s: Times) -> tuple[Lanes, Lanes]:
         w, Q, y, u = _modal(prepared, z, v)
         c, r = jnp.cos(w * s[None, :]), jnp.sin(w * s[None, :])
-        return Q @ (y * c + u * r), Q @ (w * (u * c - y * r))
+        return along(Q, y * c + u * r), along(Q, w * (u * c - y * r))
 
     def _integrals(self, prepared: Modes, z: Lanes, v: Lanes, s: Times) -> tuple[Lanes, Lanes]:
         """A product of two oscillations is half the sum of two of the difference and of the sum of their frequencies."""
         w, Q, y, u = _modal(prepared, z, v)
         linear = y * _cosine(w, s[None, :]) + u * _sine(w, s[None, :])
         pairs = [_product(w[j], y[j], u[j], w[k], y[k], u[k], s) * (Q[:, j] * Q[:, k])[:, None] * (2 - (j == k)) for j in range(len(Q)) for k in range(j + 1)]
-        return Q @ linear, sum(pairs[1:], pairs[0])
+        return along(Q, linear), reduce(jnp.add, pairs)
 
-    def _rates(self, prepared: Modes, z: Lanes, v: Lanes) -> Float[Array, "1 n"]:
-        return jnp.broadcast_to(self.refreshment, z[:1].shape)
+    def _rates(self, prepared: Modes, z: Lanes, v: Lanes) -> Clocks:
+        return (jnp.broadcast_to(self.refreshment, z[:1].shape),)
 
-    def _waits(self, prepared: Modes, z: Lanes, v: Lanes, energies: Float[Array, "1 n"]) -> Float[Array, "1 n"]:
-        return energies / self.refreshment
+    def _waits(self, prepared: Modes, z: Lanes, v: Lanes, energies: Clocks) -> Clocks:
+        return (energies[0] / self.refreshment,)
 
-    def _spent(self, prepared: Modes, z: Lanes, v: Lanes, s: Times) -> Float[Array, "1 n"]:
-        return self.refreshment * s[None, :]
+    def _spent(self, prepared: Modes, z: Lanes, v: Lanes, s: Times) -> Clocks:
+        return (self.refreshment * s[None, :],)
 
-    def _jumped(self, prepared: Modes, z: Lanes, v: Lanes, rang: Array, uniforms: Array) -> Lanes:
-        return jnp.where(rang, normals(uniforms, self.dim), v)
+    def _jumped(self, prepared: Modes, z: Lanes, v: Lanes, rang: Rings, uniforms: Array) -> Lanes:
+        return jnp.where(rang[0], normals(uniforms, self.dim), v)
 
 
 def _modal(prepared: Modes, z: Lanes, v: Lanes) -> tuple[Float[Array, "d 1"], Float[Array, "d d"], Lanes, Lanes]:
     """Frequencies, eigenvectors, and the amplitudes of cosine and sine."""
     w, Q = prepared
-    return w[:, None], Q, Q.T @ z, Q.T @ v / w[:, None]
+    return w[:, None], Q, along(Q.T, z), along(Q.T, v) / w[:, None]
 
 
 def _sinc(angle: Array) -> Array:

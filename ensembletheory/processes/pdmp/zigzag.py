@@ -16,7 +16,7 @@ from ensembletheory.errors import Numbers, is_concrete
 from ensembletheory.laws import Gaussian
 from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.pdmp.event_times import spent, wait
-from ensembletheory.processes.pdmp.process import Lanes, PiecewiseDeterministic, Times, along, checked_rate, checked_target
+from ensembletheory.processes.pdmp.process import Clocks, Lanes, PiecewiseDeterministic, Rings, Times, along, checked_rate, checked_target
 
 __all__ = ["ZigZag"]
 
@@ -48,9 +48,8 @@ class ZigZag(PiecewiseDeterministic):
         return jnp.zeros_like(self.horizon) if self._added is None else self._added
 
     @property
-    def clocks(self) -> int:
-        """One of every coordinate."""
-        return self.dim
+    def _groups(self) -> tuple[int]:
+        return (self.dim,)
 
     @property
     def _uniforms(self) -> int:
@@ -64,14 +63,14 @@ class ZigZag(PiecewiseDeterministic):
         """Where the rates begin and how they grow, before the positive part is taken."""
         return v * along(prepared, z), v * along(prepared, v)
 
-    def _rates(self, prepared: Array, z: Lanes, v: Lanes) -> Lanes:
-        return jnp.maximum(self._line(prepared, z, v)[0], 0) + self.refreshment
+    def _rates(self, prepared: Array, z: Lanes, v: Lanes) -> Clocks:
+        return (jnp.maximum(self._line(prepared, z, v)[0], 0) + self.refreshment,)
 
-    def _waits(self, prepared: Array, z: Lanes, v: Lanes, energies: Lanes) -> Lanes:
-        return wait(*self._line(prepared, z, v), energies, self._added)
+    def _waits(self, prepared: Array, z: Lanes, v: Lanes, energies: Clocks) -> Clocks:
+        return (wait(*self._line(prepared, z, v), energies[0], self._added),)
 
-    def _spent(self, prepared: Array, z: Lanes, v: Lanes, s: Times) -> Lanes:
-        return spent(*self._line(prepared, z, v), s[None, :], self._added)
+    def _spent(self, prepared: Array, z: Lanes, v: Lanes, s: Times) -> Clocks:
+        return (spent(*self._line(prepared, z, v), s[None, :], self._added),)
 
-    def _jumped(self, prepared: Array, z: Lanes, v: Lanes, rang: Array, uniforms: Array) -> Lanes:
-        return jnp.where(rang, -v, v)
+    def _jumped(self, prepared: Array, z: Lanes, v: Lanes, rang: Rings, uniforms: Array) -> Lanes:
+        return jnp.where(rang[0], -v, v)
