@@ -40,4 +40,6 @@ from ensembletheory.processes.reflection import Reflection as Reflection
 from ensembletheory.processes.schedules import CosineVariancePreserving as CosineVariancePreserving
 from ensembletheory.processes.schedules import DiscreteVariancePreserving as DiscreteVariancePreserving
 from ensembletheory.processes.schedules import EdmVariancePreserving as EdmVariancePreserving
+from ensembletheory.processes.skew import SkewOrnsteinUhlenbeck as SkewOrnsteinUhlenbeck
 from ensembletheory.processes.stochastic import StochasticInterpolant as StochasticInterpolant
+from ensembletheory.processes.telegraph import Telegraph as Telegraph
