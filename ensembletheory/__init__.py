@@ -7,8 +7,10 @@ the target, the difference is a gain, and a claim says what sign the gain must h
 from ensembletheory import claims as claims
 from ensembletheory import divergences as divergences
 from ensembletheory import gains as gains
+from ensembletheory import hamiltonian as hamiltonian
 from ensembletheory import identifiability as identifiability
 from ensembletheory import latent as latent
+from ensembletheory import nonreversible as nonreversible
 from ensembletheory import pooling as pooling
 from ensembletheory import processes as processes
 from ensembletheory import samplers as samplers

@@ -26,6 +26,7 @@ __all__ = [
     "substitute",
     "symmetrised",
     "transition",
+    "williamson",
 ]
 
 _MOST_DOUBLINGS = 24
@@ -201,3 +202,17 @@ def oscillation(A: Float[Array, "d d"], h: Float[Array, ""]) -> tuple[Float[Arra
 
     C, S, _ = jax.lax.scan(added, (identity, identity, identity), jnp.arange(1, 9, dtype=A.dtype))[0]
     return jax.lax.scan(doubled, (C, step * S), jnp.arange(_MOST_DOUBLINGS, dtype=A.dtype))[0]
+
+
+def williamson(P: Float[Array, "n n"]) -> tuple[Float[Array, " d"], Float[Array, "n n"]]:
+    """Of a symmetric positive definite P on phase space R^{2d}: its symplectic eigenvalues nu, ascending, and a symplectic S with P = S diag(nu, nu) S^T.
+
+    The Hermitian matrix i P^{1/2} J P^{1/2} has the eigenvalues +-nu. With unit eigenvectors (x + i y) / sqrt(2) of +nu, the columns O = [y, x] are orthonormal and
+    S = P^{1/2} O diag(nu, nu)^{-1/2}. No symplectic map changes nu. The derivative of S exists where the eigenvalues differ.
+    """
+    R, d = sqrtm(P), P.shape[0] // 2
+    turned = jnp.concatenate([R[:, d:], -R[:, :d]], axis=1) @ R  # R^T J^T R would have the other sign: R J = [-R_p, R_q]
+    eigenvalues, vectors = jnp.linalg.eigh(-1j * turned)
+    nu, of_plus = eigenvalues[d:], vectors[:, d:] * np.sqrt(2)
+    O = jnp.concatenate([of_plus.imag, of_plus.real], axis=1)
+    return nu, R @ O / jnp.sqrt(jnp.concatenate([nu, nu]))[None, :]

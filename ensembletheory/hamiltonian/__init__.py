@@ -1,5 +1,21 @@
 """Hamiltonian flows as generative models, solved: their laws, encoders, what training biases, and ensembles of them."""
 
+from ensembletheory.hamiltonian.deficit import Deficit as Deficit
+from ensembletheory.hamiltonian.deficit import continuous_encoder as continuous_encoder
+from ensembletheory.hamiltonian.deficit import discretised_divergence as discretised_divergence
+from ensembletheory.hamiltonian.deficit import elbo_deficit as elbo_deficit
+from ensembletheory.hamiltonian.deficit import trained_deficit as trained_deficit
+from ensembletheory.hamiltonian.flow import HamiltonianFlow as HamiltonianFlow
+from ensembletheory.hamiltonian.leapfrog import NormalModes as NormalModes
+from ensembletheory.hamiltonian.leapfrog import chebyshev as chebyshev
+from ensembletheory.hamiltonian.leapfrog import conserved_energy as conserved_energy
+from ensembletheory.hamiltonian.leapfrog import effective_frequency as effective_frequency
+from ensembletheory.hamiltonian.leapfrog import largest_step as largest_step
+from ensembletheory.hamiltonian.leapfrog import leapfrog_law as leapfrog_law
+from ensembletheory.hamiltonian.leapfrog import leapfrog_matrix as leapfrog_matrix
+from ensembletheory.hamiltonian.leapfrog import leapfrog_variance as leapfrog_variance
+from ensembletheory.hamiltonian.leapfrog import normal_modes as normal_modes
+from ensembletheory.hamiltonian.leapfrog import shadow_hamiltonian as shadow_hamiltonian
 from ensembletheory.hamiltonian.mean_field import diagonal_encoder as diagonal_encoder
 from ensembletheory.hamiltonian.mean_field import encoder_gap as encoder_gap
 from ensembletheory.hamiltonian.mean_field import mean_field_deficit as mean_field_deficit
@@ -7,6 +23,16 @@ from ensembletheory.hamiltonian.mean_field import mean_field_model as mean_field
 from ensembletheory.hamiltonian.mean_field import mean_field_reverse_deficit as mean_field_reverse_deficit
 from ensembletheory.hamiltonian.mean_field import mean_field_reverse_model as mean_field_reverse_model
 from ensembletheory.hamiltonian.mean_field import reverse_encoder_gap as reverse_encoder_gap
+from ensembletheory.hamiltonian.one_step import OneStepPotential as OneStepPotential
+from ensembletheory.hamiltonian.one_step import gaussian_encoder_gap as gaussian_encoder_gap
+from ensembletheory.hamiltonian.one_step import one_step_flow as one_step_flow
+from ensembletheory.hamiltonian.one_step import one_step_gaussian as one_step_gaussian
+from ensembletheory.hamiltonian.reach import invariants as invariants
+from ensembletheory.hamiltonian.reach import joint_covariance as joint_covariance
+from ensembletheory.hamiltonian.reach import least_deviation as least_deviation
+from ensembletheory.hamiltonian.reach import quarter_turn as quarter_turn
+from ensembletheory.hamiltonian.reach import reaching_stiffnesses as reaching_stiffnesses
+from ensembletheory.hamiltonian.reach import symplectic_law as symplectic_law
 from ensembletheory.hamiltonian.velocity_predictor import VelocityPredictor as VelocityPredictor
 from ensembletheory.hamiltonian.velocity_predictor import force_error as force_error
 from ensembletheory.hamiltonian.velocity_predictor import hamiltonian_score_discrepancy as hamiltonian_score_discrepancy

@@ -1,0 +1,252 @@
+r"""Targets that one leapfrog step reaches exactly, with fixed kinetic energy: whatever is as wide as one drift.
+
+One step of length h with mass m takes N(0, I) x N(0, I) to the positions q_1 = T(q_0) + c p_0 with T = Id - (h^2 / 2m) grad V and c = h / m. So a law rho is reached,
+with T the gradient of a convex function, iff rho = mu * N(0, c^2 I): T is then the Brenier map of N(0, I) to mu and
+
+    V(q) = (2m / h^2) ( |q|^2 / 2 - phi(q) ),   T = grad phi.
+
+**Gaussian**: rho = N(0, S) with c^2 <= the least eigenvalue of S: T = (S - c^2 I)^{1/2}, and V is quadratic. **On the line**, a mixture of variances at least c^2:
+T = F_mu^{-1} o F_N, mu the mixture with variances less c^2. Where they all are c^2, mu is discrete, and V quadratic between the quantiles of its weights: a power diagram.
+Any other rho is reached up to W2 <= c sqrt(d), by mu = rho.
+
+phi is found by its conjugate, phi(q) = q x - int^x F_N^{-1}(F_mu(u)) du at x = T(q), in which nothing has to be inverted.
+
+**The momenta.** From q_1 and q_0 follows p_1 = (T(q_1) - q_0) / c: given q_1 the momentum is an affine image of q_0, whose law has the density
+N(q_0; 0, 1) N(q_1; T(q_0), c^2) / rho(q_1). That is not Gaussian, in general with several modes, so the best Gaussian encoder of p_1, the N(a, b^2) for q_0 that minimises
+KL to it, point by point, leaves the gap
+
+    E_rho min_{a, b} [ E_{N(a, b^2)} ( q_0^2 / 2 + (q_1 - T(q_0))^2 / 2 c^2 ) - log b ] + E_rho log rho + log c + (log 2 pi - 1) / 2,
+
+which is the whole ELBO deficit of the flow. Derived here.
+"""
+
+from typing import cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix
+from jax.scipy.special import log_ndtr, ndtri
+from jaxtyping import Array, Float
+
+from ensembletheory.errors import Numbers, is_concrete, refuse
+from ensembletheory.estimate import Estimate
+from ensembletheory.hamiltonian.flow import HamiltonianFlow
+from ensembletheory.laws import FiniteLaw, Gaussian, GaussianMixture, standard_normal
+from ensembletheory.laws.mixture import weighted_components
+from ensembletheory.laws.univariate import quantile, smaller_tail
+from ensembletheory.linalg import sqrtm, symmetrised
+from ensembletheory.processes.arguments import positive
+from ensembletheory.processes.hamiltonian import QuadraticHamiltonian, SeparableHamiltonian
+from ensembletheory.quadrature import gauss_legendre
+
+__all__ = ["OneStepPotential", "gaussian_encoder_gap", "one_step_flow", "one_step_gaussian"]
+
+_NODES = 16
+_REACH = 8.5  # standard deviations of q_0: what lies beyond weighs less than 1e-16
+_POSITIONS, _WIDTHS = 33, (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # where the search for the best encoder begins
+_STEPS = 60  # of its polishing
+
+
+def one_step_gaussian(target: Gaussian, step: Numbers, mass: Numbers = 1.0) -> QuadraticHamiltonian:
+    """The quadratic Hamiltonian, of horizon `step`, one leapfrog step of which takes N(mean, I) x N(0, I) exactly to positions of law `target`.
+
+    Raises:
+        ValueError: if step or mass is not positive, or c = step / mass exceeds the least standard deviation of the target.
+    """
+    h, m = positive("step", step), positive("mass", mass)
+    c = h / m
+    if is_concrete(c, target.mean, target.cov):
+        least = float(np.sqrt(np.linalg.eigvalsh(np.asarray(target.cov))[0]))
+        if not float(c) <= least:
+            remedy = f"Take a step below {least * float(m):.6g} or a larger mass; more steps reach no less than c either."
+            refuse("step", f"{float(h):.6g}, c = step / mass = {float(c):.6g}", f"c at most {least:.6g}, the least standard deviation of the target", remedy)
+    return QuadraticHamiltonian(m * jnp.ones(target.dim), 2 * m / h**2 * _contraction(target.cov, c), target.mean, horizon=h)
+
+
+@jax.jit
+def _contraction(S: Float[Array, "d d"], c: Float[Array, ""]) -> Float[Array, "d d"]:
+    identity = jnp.eye(len(S), dtype=S.dtype)
+    return symmetrised(identity - sqrtm(S - c**2 * identity))
+
+
+class OneStepPotential(eqx.Module):
+    """The potential V on the line with which one leapfrog step reaches `target`; V(0) = 0.
+
+    Args:
+        target: a Gaussian or a mixture on the line, whose variances are at least c^2, c = step / mass, or all equal to it.
+        step: h.
+        mass: m.
+
+    Raises:
+        ValueError: if the target is not on the line, a variance is below c^2 or, though not all are, equal to it, or step or mass is not positive.
+    """
+
+    target: GaussianMixture
+    mu: GaussianMixture | FiniteLaw
+    step: Float[Array, ""]
+    mass: Float[Array, ""]
+
+    def __init__(self, target: Gaussian | GaussianMixture, step: Numbers, mass: Numbers = 1.0):
+        self.step, self.mass = positive("step", step), positive("mass", mass)
+        if target.dim != 1:
+            refuse("target", f"dimension {target.dim}", "a law on the line", "Take a product of potentials for independent coordinates, or a Gaussian with one_step_gaussian.")
+        weights, stacked = weighted_components(target)
+        variances = jax.vmap(lambda component: component.covariance.diagonal())(stacked)
+        self.target = GaussianMixture(weights, stacked.mean, variances)
+        self.mu = _narrowed(self.target, variances, self.c)
+
+    @property
+    def c(self) -> Float[Array, ""]:
+        """Step / mass: how far a drift carries."""
+        return self.step / self.mass
+
+    def transport(self, q: Float[Array, ""]) -> Float[Array, ""]:
+        """The Brenier map T of N(0, 1) to mu: increasing."""
+        if isinstance(self.mu, FiniteLaw):
+            levels, lines = _power_diagram(self.mu)
+            return lines[0][jnp.sum(q > levels)]
+        return _transport(self.mu, q)
+
+    def slope(self, q: Float[Array, ""]) -> Float[Array, ""]:
+        """V'(q)."""
+        return 2 * self.mass / self.step**2 * (q - self.transport(q))
+
+    def __call__(self, q: Float[Array, " 1"]) -> Float[Array, ""]:
+        """V at one point (1,)."""
+        return 2 * self.mass / self.step**2 * (q[0] ** 2 / 2 - self._convex(q[0]))
+
+    def _convex(self, q: Float[Array, ""]) -> Float[Array, ""]:
+        """The phi of phi' = T and phi(0) = 0."""
+        if isinstance(self.mu, FiniteLaw):
+            slopes, offsets = _power_diagram(self.mu)[1]
+            return jnp.max(slopes * q - offsets) - jnp.max(-offsets)
+        return _integral_of_transport(self.mu, q)
+
+
+def one_step_flow(target: Gaussian | GaussianMixture, step: Numbers, mass: Numbers = 1.0) -> HamiltonianFlow:
+    """The flow of one leapfrog step from N(0, I) whose positions have exactly the law `target`, on the line.
+
+    Raises:
+        ValueError: as `OneStepPotential`.
+    """
+    potential = OneStepPotential(target, step, mass)
+    return HamiltonianFlow(SeparableHamiltonian.fixed_kinetic(potential, potential.mass[None], potential.step), standard_normal(2), 1)
+
+
+def gaussian_encoder_gap(potential: OneStepPotential, points: int = 321) -> Estimate:
+    """The ELBO deficit that the best Gaussian encoder leaves the exact one-step flow, in nats: the gap of the module, by quadrature.
+
+    The best encoder at each point is found by descent from the best of a grid of starts. `points` of the target are looked at; the error is the change when every other is
+    left out.
+
+    Raises:
+        ValueError: unless `points` is odd and at least 5.
+    """
+    if points < 5 or points % 2 == 0:
+        refuse("points", str(points), "an odd number, at least 5", "The error leaves out every other point.")
+    fine, coarse = _gaps(potential, points)
+    return Estimate(fine, jnp.abs(fine - coarse), "quadrature")
+
+
+def _narrowed(target: GaussianMixture, variances: Float[Array, "K 1"], c: Float[Array, ""]) -> GaussianMixture | FiniteLaw:
+    """The law mu with mu * N(0, c^2) = target."""
+    rest = variances - c**2
+    if is_concrete(rest):
+        left = np.asarray(rest) / np.asarray(variances)
+        if np.all(np.abs(left) < 1e-12):
+            return FiniteLaw(target.means, target.weights)
+        if np.min(left) < 1e-12:
+            least = float(np.sqrt(np.min(np.asarray(variances))))
+            expected = f"c below {least:.6g}, the least standard deviation of a component, or equal to all of them"
+            refuse("step", f"c = step / mass = {float(c):.6g}", expected, "One step adds noise of deviation c: take a smaller step or a larger mass.")
+    return GaussianMixture(target.weights, target.means, rest)
+
+
+def _power_diagram(mu: FiniteLaw) -> tuple[Float[Array, " m"], tuple[Float[Array, " n"], Float[Array, " n"]]]:
+    """The quantiles of the cumulated weights, between which T is constant, and the slopes a_k and offsets b_k of phi = max_k a_k q - b_k."""
+    order = jnp.argsort(mu.points[:, 0])
+    atoms, weights = mu.points[order, 0], mu.weights[order]
+    levels = ndtri(jnp.clip(jnp.cumsum(weights)[:-1], 1e-300, 1.0))
+    return levels, (atoms, jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.diff(atoms) * levels)]))
+
+
+def _transport(mu: GaussianMixture, q: Float[Array, ""]) -> Float[Array, ""]:
+    side = jnp.where(q < 0, 1.0, -1.0)
+    return quantile(mu, side, log_ndtr(side * q))
+
+
+def _back(mu: GaussianMixture, x: Float[Array, ""]) -> Float[Array, ""]:
+    """The inverse of T."""
+    side, log = smaller_tail(mu, x)
+    return side * ndtri(jnp.exp(log))
+
+
+def _conjugate(mu: GaussianMixture, x: Float[Array, ""], start: Float[Array, ""]) -> Float[Array, ""]:
+    """The integral of the inverse of T from `start` to x, panel by panel."""
+    ends = jnp.clip(mu.marks()[0], jnp.minimum(start, x), jnp.maximum(start, x))
+    ends = jnp.concatenate([jnp.minimum(start, x)[None], ends, jnp.maximum(start, x)[None]])
+    nodes, weights = gauss_legendre(_NODES, 1)
+    lengths = jnp.diff(ends)
+    points = ends[:-1, None] + lengths[:, None] * jnp.asarray(nodes[:, 0])[None, :]
+    return jnp.where(x < start, -1.0, 1.0) * jnp.sum(lengths * (jax.vmap(jax.vmap(lambda u: _back(mu, u)))(points) @ jnp.asarray(weights)))
+
+
+@jax.custom_jvp
+def _integral_of_transport(mu: GaussianMixture, q: Float[Array, ""]) -> Float[Array, ""]:
+    """The integral of T from 0 to q: q x less the conjugate at x = T(q), from the conjugate's least value at T(0)."""
+    x = _transport(mu, q)
+    return q * x - _conjugate(mu, x, _transport(mu, jnp.zeros_like(q)))
+
+
+@_integral_of_transport.defjvp
+def _integral_of_transport_jvp(primals, tangents):
+    """By the envelope theorem x = T(q) may be held."""
+    mu, q = primals
+    x, start = _transport(mu, q), _transport(mu, jnp.zeros_like(q))
+    value = q * x - _conjugate(mu, x, start)
+    slope_in_mu = jax.jvp(lambda law: -_conjugate(law, x, start), (mu,), (tangents[0],))[1]
+    return value, slope_in_mu + x * tangents[1]
+
+
+@eqx.filter_jit
+def _gaps(potential: OneStepPotential, points: int) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The gap by the trapezoid rule of all points and of every other."""
+    target, nodes, weights, transported = potential.target, *_rule(potential)
+    ends = target.marks()[0]
+    q = jnp.linspace(ends[0], ends[-1], points)  # 13 standard deviations of the components beyond their means
+    log_density = jax.vmap(target._log_prob)(q[:, None])
+
+    def at(point, log_rho):
+        losses = nodes**2 / 2 + (point - transported) ** 2 / (2 * potential.c**2)
+        return _least_loss(nodes, weights, losses) + log_rho + jnp.log(potential.c) + (np.log(2 * np.pi) - 1) / 2
+
+    gaps = jnp.exp(log_density) * jax.lax.map(lambda both: at(*both), (q, log_density))
+    spacing = q[1] - q[0]
+    return spacing * jnp.sum(gaps), 2 * spacing * jnp.sum(gaps[::2])
+
+
+def _rule(potential: OneStepPotential) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
+    """Nodes and weights in q_0, whose panels break where T is steep, and T at the nodes."""
+    mu = potential.mu
+    steep = _power_diagram(mu)[0] if isinstance(mu, FiniteLaw) else jax.vmap(lambda x: _back(mu, x))(mu.marks()[0])
+    ends = jnp.sort(jnp.concatenate([jnp.linspace(-_REACH, _REACH, 69), jnp.clip(steep, -_REACH, _REACH)]))
+    inner, weights = gauss_legendre(_NODES, 1)
+    nodes = (ends[:-1, None] + jnp.diff(ends)[:, None] * jnp.asarray(inner[:, 0])[None, :]).ravel()
+    return nodes, (jnp.diff(ends)[:, None] * jnp.asarray(weights)[None, :]).ravel(), jax.vmap(potential.transport)(nodes)
+
+
+def _least_loss(nodes: Float[Array, " n"], weights: Float[Array, " n"], losses: Float[Array, " n"]) -> Float[Array, ""]:
+    """The least E_{N(a, b^2)} loss - log b, over a and log b."""
+
+    def loss(encoder, _=None):
+        a, log_b = encoder
+        density = jnp.exp(-((nodes - a) ** 2) * jnp.exp(-2 * log_b) / 2 - log_b) / np.sqrt(2 * np.pi)
+        return jnp.sum(weights * density * losses) / jnp.sum(weights * density) - log_b
+
+    a, log_b = jnp.meshgrid(jnp.linspace(-4.0, 4.0, _POSITIONS), jnp.log(jnp.asarray(_WIDTHS)), indexing="ij")
+    starts = jnp.stack([a.ravel(), log_b.ravel()], axis=1)
+    best = starts[jnp.argmin(jax.vmap(loss)(starts))]
+    found = optimistix.minimise(loss, optimistix.BFGS(rtol=1e-8, atol=1e-10), best, max_steps=_STEPS, throw=False).value
+    return jnp.minimum(loss(cast(Array, found)), loss(best))
