@@ -9,4 +9,6 @@ from ensembletheory.processes.pdmp.process import PiecewiseDeterministic as Piec
 from ensembletheory.processes.pdmp.process import Simulation as Simulation
 from ensembletheory.processes.pdmp.process import Skeleton as Skeleton
 from ensembletheory.processes.pdmp.randomised_hmc import RandomisedHmc as RandomisedHmc
+from ensembletheory.processes.pdmp.refreshments import forgetting_rate as forgetting_rate
+from ensembletheory.processes.pdmp.refreshments import remembered as remembered
 from ensembletheory.processes.pdmp.zigzag import ZigZag as ZigZag

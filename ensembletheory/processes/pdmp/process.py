@@ -200,10 +200,14 @@ class PiecewiseDeterministic(Clock):
     def _begun(self, key: PRNGKeyArray, n: int, start: Law | None) -> tuple[PRNGKeyArray, Float[Array, "n d"], Float[Array, "n d"]]:
         if n < 1:
             refuse("n", str(n), "at least 1", "Ask for one path or more.")
-        if start is not None and start.dim != self.dim:
-            refuse("start", f"dimension {start.dim}", f"dimension {self.dim}, that of the target", "Begin in the space of the target.")
+        start = self.target if start is None else start
+        self._require(start)
         key_path, key_start, key_velocity = jax.random.split(key, 3)
-        return key_path, (self.target if start is None else start).sample(key_start, n), self.draw_velocities(key_velocity, n)
+        return key_path, start.sample(key_start, n), self.draw_velocities(key_velocity, n)
+
+    def _require(self, start: Law) -> None:
+        if start.dim != self.dim:
+            refuse("start", f"dimension {start.dim}", f"dimension {self.dim}, that of the target", "Begin in the space of the target.")
 
     def _points(self, positions: Numbers, velocities: Numbers) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
         x, v = checked_point("positions", positions, self.dim), checked_point("velocities", velocities, self.dim)
@@ -276,22 +280,24 @@ def _stepped(process: PiecewiseDeterministic, prepared: Any, words: Words, lanes
     return after, s, rang
 
 
-def _drawn(process: PiecewiseDeterministic, words: Words, lanes: UInt32[Array, " n"], i: UInt32[Array, ""], dtype: jnp.dtype) -> Float[Array, "m n"]:
-    """The uniform numbers of event i."""
-    draws = process._uniforms + 1
-    counters = i * np.uint32(draws) + jnp.arange(draws, dtype=jnp.uint32)
+def _counted(words: Words, lanes: UInt32[Array, " n"], counters: UInt32[Array, " m"], dtype: jnp.dtype) -> Float[Array, "m n"]:
     return uniform(threefry(words, lanes[None, :], counters[:, None]), dtype)
 
 
+def _drawn(process: PiecewiseDeterministic, words: Words, lanes: UInt32[Array, " n"], i: UInt32[Array, ""], dtype: jnp.dtype) -> Float[Array, "m n"]:
+    """The uniform numbers of event i."""
+    draws = process._uniforms + 1
+    return _counted(words, lanes, i * np.uint32(draws) + jnp.arange(draws, dtype=jnp.uint32), dtype)
+
+
 def _first(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n d"], v: Float[Array, "n d"], until: Float[Array, ""]) -> tuple[Words, _Path]:
-    key_energy, key_words = jax.random.split(key)
-    least = jnp.finfo(x.dtype).tiny
-    energies = jnp.maximum(exponential(jax.random.uniform(key_energy, (process.clocks, len(x)), x.dtype, minval=least)), least)
+    """The lanes at time 0, whose first energies are counted from the last counter down."""
+    high, low = jax.random.bits(key, (2,), jnp.uint32)
+    words, lanes, dtype = (high, low), jnp.arange(len(x), dtype=jnp.uint32), x.dtype
+    energies = exponential(_counted(words, lanes, np.uint32(2**32 - 1) - jnp.arange(process.clocks, dtype=jnp.uint32), dtype))
     by_kind = tuple(jnp.split(energies, np.cumsum(process._groups)[:-1].tolist()))
-    high, low = jax.random.bits(key_words, (2,), jnp.uint32)
-    words = (high, low)
-    drawn = _drawn(process, words, jnp.arange(len(x), dtype=jnp.uint32), jnp.uint32(0), x.dtype)
-    return words, _Path((x - process.target.mean[None, :]).T, v.T, by_kind, jnp.full(len(x), until, x.dtype), drawn)
+    drawn = _drawn(process, words, lanes, jnp.uint32(0), dtype)
+    return words, _Path((x - process.target.mean[None, :]).T, v.T, by_kind, jnp.full(len(x), until, dtype), drawn)
 
 
 @eqx.filter_jit

@@ -3,17 +3,26 @@ r"""Randomised Hamiltonian Monte Carlo: v ~ N(0, I) moves x by x' = v, v' = -S (
 With the eigenpairs S q = w^2 q the flow turns every (w q.(x - m), q.v) by the angle w s: (x, v) -> (x cos s + v sin s, -x sin s + v cos s) for S = I. It keeps N(m, S^{-1})
 times N(0, I) together with the energy, which nothing but the new velocities change: lambda > 0 is needed.
 
+Moments of any data are exact at any time: the deviation of E z z^T, z = (x - m, v), from that of the target solves a linear equation, in which refreshment damps all blocks
+but that of x; between the modes j and k of S it has four unknowns,
+
+    a' = b + c,   b' = e - w_k^2 a - lambda b,   c' = e - w_j^2 a - lambda c,   e' = -w_j^2 b - w_k^2 c - lambda e      (a = y_j y_k, b = y_j u_k, c = u_j y_k, e = u_j u_k),
+
+and the mean solves x' = v, v' = -S (x - m) - lambda v, as under Langevin dynamics of friction lambda.
+
 Source: Bou-Rabee & Sanz-Serna (2017), "Randomized Hamiltonian Monte Carlo".
 """
 
 from functools import reduce
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers
-from ensembletheory.laws import Gaussian
+from ensembletheory.laws import Gaussian, Law
+from ensembletheory.linalg import symmetrised, transition
 from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.pdmp.draws import normals, uniforms_of_normals
 from ensembletheory.processes.pdmp.process import Clocks, Lanes, PiecewiseDeterministic, Rings, Times, along, checked_rate, checked_target
@@ -55,6 +64,15 @@ class RandomisedHmc(PiecewiseDeterministic):
         """`n` draws of N(0, I)."""
         return jax.random.normal(key, (n, self.dim), self.target.mean.dtype)
 
+    def moments(self, law: Law, t: Numbers) -> tuple[Float[Array, " 2d"], Float[Array, "2d 2d"]]:
+        """The exact mean and covariance matrix of (x, v) at time t, of positions begun from `law` with stationary velocities.
+
+        Raises:
+            ValueError: if t is not within [0, horizon], or `law` not of the dimension of the target.
+        """
+        self._require(law)
+        return _moments(self, law.mean, law.cov, self.checked_time("t", t))
+
     def _prepared(self) -> Modes:
         variances, Q = jnp.linalg.eigh(self.target.cov)
         return 1 / jnp.sqrt(variances), Q
@@ -82,6 +100,32 @@ class RandomisedHmc(PiecewiseDeterministic):
 
     def _jumped(self, prepared: Modes, z: Lanes, v: Lanes, rang: Rings, uniforms: Array) -> Lanes:
         return jnp.where(rang[0], normals(uniforms, self.dim), v)
+
+
+@eqx.filter_jit
+def _moments(process: RandomisedHmc, mean: Float[Array, " d"], cov: Float[Array, "d d"], t: Float[Array, ""]) -> tuple[Float[Array, " 2d"], Float[Array, "2d 2d"]]:
+    w, Q = process._prepared()
+    begun, rate, none = mean - process.target.mean, process.refreshment, jnp.zeros_like(t)
+
+    def forwarded(generator: list[list[Array]]) -> Float[Array, " n"]:
+        """What becomes of the first unit vector."""
+        A = jnp.stack([jnp.stack(row) for row in generator])
+        return transition(A, jnp.zeros_like(A), t)[0][:, 0]
+
+    def of_mean(w):
+        return forwarded([[none, none + 1], [-(w**2), -rate]])
+
+    def of_pair(w, other):
+        rows = [[none, none + 1, none + 1, none], [-(other**2), -rate, none, none + 1], [-(w**2), none, -rate, none + 1], [none, -(w**2), -(other**2), -rate]]
+        return forwarded(rows)
+
+    middle = (jax.vmap(of_mean)(w).T * (Q.T @ begun)[None, :]) @ Q.T
+    pairs = jax.vmap(jax.vmap(of_pair, (None, 0)), (0, None))(w, w)
+    excess = Q.T @ (cov + jnp.outer(begun, begun)) @ Q - jnp.diag(1 / w**2)
+    xx, xv, vx, vv = (Q @ (pairs[:, :, k] * excess) @ Q.T for k in range(4))
+    second = jnp.block([[process.target.cov + xx, xv], [vx, jnp.eye(len(w), dtype=vv.dtype) + vv]])
+    centre = middle.ravel()
+    return jnp.concatenate([process.target.mean + middle[0], middle[1]]), symmetrised(second - jnp.outer(centre, centre))
 
 
 def _modal(prepared: Modes, z: Lanes, v: Lanes) -> tuple[Float[Array, "d 1"], Float[Array, "d d"], Lanes, Lanes]:
