@@ -33,6 +33,7 @@ SOURCES = (
     "flow_matching",
     "noising",
     "sampler_bounds",
+    "hamiltonian_models",
 )
 
 

@@ -5,7 +5,15 @@ from ensembletheory.hamiltonian.deficit import continuous_encoder as continuous_
 from ensembletheory.hamiltonian.deficit import discretised_divergence as discretised_divergence
 from ensembletheory.hamiltonian.deficit import elbo_deficit as elbo_deficit
 from ensembletheory.hamiltonian.deficit import trained_deficit as trained_deficit
+from ensembletheory.hamiltonian.ensembles import AveragedHamiltonian as AveragedHamiltonian
+from ensembletheory.hamiltonian.ensembles import FlowAmbiguity as FlowAmbiguity
+from ensembletheory.hamiltonian.ensembles import FlowEnsemble as FlowEnsemble
+from ensembletheory.hamiltonian.ensembles import gauge_cost as gauge_cost
 from ensembletheory.hamiltonian.flow import HamiltonianFlow as HamiltonianFlow
+from ensembletheory.hamiltonian.gauge import equivalent_stiffnesses as equivalent_stiffnesses
+from ensembletheory.hamiltonian.gauge import nearest_gauge as nearest_gauge
+from ensembletheory.hamiltonian.gauge import one_step_gauges as one_step_gauges
+from ensembletheory.hamiltonian.gauge import rescaled as rescaled
 from ensembletheory.hamiltonian.leapfrog import NormalModes as NormalModes
 from ensembletheory.hamiltonian.leapfrog import chebyshev as chebyshev
 from ensembletheory.hamiltonian.leapfrog import conserved_energy as conserved_energy
