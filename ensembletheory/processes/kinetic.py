@@ -100,7 +100,7 @@ class KineticProcess(HomogeneousProcess):
             ValueError: if the dimension is odd.
         """
         self._require("dim", dim)
-        return Gaussian(np.zeros(dim), Diagonal(jnp.repeat(jnp.stack([jnp.ones_like(self.mass), self.mass]), dim // 2)))
+        return Gaussian(np.zeros(dim), Diagonal(jnp.where(np.arange(dim) < dim // 2, 1.0, self.mass)))
 
     def joint(self, law: Law, gamma: Numbers = 0.04) -> Gaussian | GaussianMixture:
         """The law of (x_0, v_0): data from `law`, and momenta N(0, gamma M I) independent of them.

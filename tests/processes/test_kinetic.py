@@ -149,7 +149,7 @@ def variance_of_sampler(scheme, steps, variance=4.0, gamma=0.04, midpoint=0.0):
 @pytest.fixture(scope="module")
 def variances():
     """Of the sampled positions, minus 4, by scheme and number of steps."""
-    grids = jnp.stack([padded(uniform_grid(CLD, n), 1025) for n in STEPS])
+    grids = jnp.asarray(np.stack([padded(uniform_grid(CLD, n), 1025) for n in STEPS]))
     field, start = CLD.score(CLD.joint(et.Gaussian([0.0], 4.0))), CLD.stationary()
     run = eqx.filter_jit(lambda scheme: jax.vmap(lambda grid: Sampler(CLD, field, scheme, grid).kernel(2).push(start).cov)(grids))
     return {name: np.asarray(run(scheme)) for name, scheme in {"sscs": Sscs(), "em": EulerMaruyama()}.items()}
