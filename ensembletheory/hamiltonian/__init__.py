@@ -10,7 +10,6 @@ from ensembletheory.hamiltonian.ensembles import FlowAmbiguity as FlowAmbiguity
 from ensembletheory.hamiltonian.ensembles import FlowEnsemble as FlowEnsemble
 from ensembletheory.hamiltonian.ensembles import gauge_cost as gauge_cost
 from ensembletheory.hamiltonian.flow import HamiltonianFlow as HamiltonianFlow
-from ensembletheory.hamiltonian.gauge import equivalent_stiffnesses as equivalent_stiffnesses
 from ensembletheory.hamiltonian.gauge import nearest_gauge as nearest_gauge
 from ensembletheory.hamiltonian.gauge import one_step_gauges as one_step_gauges
 from ensembletheory.hamiltonian.gauge import rescaled as rescaled

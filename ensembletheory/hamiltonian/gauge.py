@@ -3,9 +3,9 @@ r"""Gauge freedom: which Hamiltonian flows sample the same law.
 **Time and energy.** (h, H) and (h / s, s H) make the same steps: with quadratic H, (h, K, M) and (h / s, s K, M / s).
 
 **One mode.** L leapfrog steps of h on p^2 / 2m + k q^2 / 2 take N(0, I) to a position of variance T_L(x)^2 + c^2 U_{L-1}(x)^2, x = 1 - h^2 k / 2m, c = h / m: one
-equation, so that with m learned a curve of (k, m) samples the same law, while with m fixed there are at most 2 L stiffnesses, the roots of a polynomial of degree 2 L;
-for L = 1 they are k = (2m / h^2) (1 -/+ sqrt(sigma^2 - c^2)). For one step in d dimensions the signs are free along each axis of the covariance: 2^d potentials, of which
-one makes q_0 -> E[q_1 | q_0] the gradient of a convex function (the convex gauge), and that one alone is stable for every sigma.
+equation, so that with m learned a curve of (k, m) samples the same law, while with m fixed there are at most 2 L stiffnesses, the roots of a polynomial of degree 2 L
+(`reaching_stiffnesses`); for L = 1 they are k = (2m / h^2) (1 -/+ sqrt(sigma^2 - c^2)). For one step in d dimensions the signs are free along each axis of the
+covariance: 2^d potentials, of which one makes q_0 -> E[q_1 | q_0] the gradient of a convex function (the convex gauge), and that one alone is stable for every sigma.
 
 **Linear symplectic flows** of N(0, I): positions q = A z_q + B z_p with A B^T = B A^T. With Z = A + i B the law is Z Z^*, a real matrix, so that Z is known up to Z U, U
 unitary: turns of the prior by orthogonal symplectic matrices [[X, -Y], [Y, X]], X + i Y unitary. Over these gauges
@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpy.polynomial import chebyshev
 
 from ensembletheory.errors import Numbers, refuse
 from ensembletheory.laws import Gaussian
@@ -30,29 +29,7 @@ from ensembletheory.linalg import nearest_orthogonal
 from ensembletheory.processes import QuadraticHamiltonian
 from ensembletheory.processes.arguments import positive
 
-__all__ = ["equivalent_stiffnesses", "nearest_gauge", "one_step_gauges", "one_step_stiffness", "rescaled"]
-
-_REAL = 1e-6  # imaginary parts and distances of double roots, of which rounding leaves the square root; their mean is right to rounding
-
-
-def equivalent_stiffnesses(variance: float, steps: int, step: float = 1.0, mass: float = 1.0) -> np.ndarray:
-    """All stiffnesses k, ascending, for which `steps` leapfrog steps take N(0, I) to a position of this variance; there are none where it is out of reach.
-
-    Raises:
-        ValueError: if an argument is not above 0.
-    """
-    sizes = {"variance": variance, "step": step, "mass": mass}
-    variance, step, mass = (float(positive(name, value)) for name, value in sizes.items())
-    if steps < 1:
-        refuse("steps", str(steps), "at least 1", "Leapfrog takes whole steps.")
-    T = np.eye(steps + 1)[steps]
-    U = chebyshev.chebder(T) / steps
-    series = chebyshev.chebadd(chebyshev.chebmul(T, T), (step / mass) ** 2 * chebyshev.chebmul(U, U))
-    series[0] -= variance
-    roots = chebyshev.chebroots(series)
-    x = np.sort(_polished(series, roots.real[np.abs(roots.imag) <= _REAL * (1 + np.abs(roots))]))
-    alike = np.split(x, np.flatnonzero(np.diff(x) > _REAL) + 1) if x.size else []
-    return 2 * mass / step**2 * (1 - np.array([np.mean(group) for group in alike])[::-1])
+__all__ = ["nearest_gauge", "one_step_gauges", "one_step_stiffness", "rescaled"]
 
 
 def one_step_stiffness(cov: Float[Array, "d d"], noise: Float[Array, ""], signs: Float[Array, " d"]) -> Float[Array, "d d"]:
@@ -94,15 +71,6 @@ def nearest_gauge(C: Float[Array, "n n"]) -> Float[Array, "n n"]:
     d = C.shape[0] // 2
     X, Y = C[:d, :d] + C[d:, d:], C[d:, :d] - C[:d, d:]
     return nearest_orthogonal(jnp.block([[X, -Y], [Y, X]]))
-
-
-def _polished(series: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Roots after Newton steps, where the slope allows."""
-    slope = chebyshev.chebder(series)
-    for _ in range(3):
-        rate = chebyshev.chebval(x, slope)
-        x = x - np.divide(chebyshev.chebval(x, series), rate, out=np.zeros_like(x), where=np.abs(rate) > _REAL)
-    return x
 
 
 def turned(rows: Sequence[Float[Array, "d n"]], reference: Float[Array, "d n"]) -> Float[Array, "K d n"]:

@@ -13,6 +13,7 @@ from ensembletheory.identifiability.groups import Permutations as Permutations
 from ensembletheory.identifiability.groups import Scalings as Scalings
 from ensembletheory.identifiability.groups import SignedPermutations as SignedPermutations
 from ensembletheory.identifiability.groups import Signs as Signs
+from ensembletheory.identifiability.groups import Unitary as Unitary
 from ensembletheory.identifiability.ivae import mcc as mcc
 from ensembletheory.identifiability.ivae import mcc_null as mcc_null
 from ensembletheory.identifiability.ivae import mean_null_correlation as mean_null_correlation

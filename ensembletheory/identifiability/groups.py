@@ -6,6 +6,7 @@ r"""Groups of matrices that act on parameters, each a subgroup of GL(q): product
 | `Signs`              | diagonal matrices of +-1, 2^q                                | signs of the diagonal                                     |
 | `SignedPermutations` | their products, 2^q q! (the hyperoctahedral group)           | linear assignment on absolute values, then signs          |
 | `Orthogonal`         | Q Q^T = I                                                    | the polar factor of C (orthogonal Procrustes)             |
+| `Unitary`            | [[X, -Y], [Y, X]], X + i Y unitary (orthogonal symplectic)   | the polar factor of the part of C of this form            |
 | `Scalings`           | invertible diagonal matrices                                 | not compact: nearest is that of the signs                 |
 | `Monomial`           | permutations times scalings                                  | not compact: nearest is that of the signed permutations   |
 
@@ -26,7 +27,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ensembletheory.errors import refuse
 
-__all__ = ["Group", "Monomial", "Orthogonal", "Permutations", "Scalings", "SignedPermutations", "Signs"]
+__all__ = ["Group", "Monomial", "Orthogonal", "Permutations", "Scalings", "SignedPermutations", "Signs", "Unitary"]
 
 _CLOSE = 1e-9  # how far from its group a matrix may be by rounding
 
@@ -205,6 +206,39 @@ class Orthogonal(Group):
         yield from (Signs(1) if self.size == 1 else super()).elements()
 
 
+class Unitary(Group):
+    """The unitary group U(d) on phase space R^{2d}, as matrices [[X, -Y], [Y, X]]: all orthogonal matrices that are symplectic, the gauges of flows of N(0, I).
+
+    Raises:
+        ValueError: unless the size is even.
+    """
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.size % 2:
+            refuse("size", str(self.size), "an even number", "Phase space has as many momenta as positions.")
+
+    @property
+    def monomial(self) -> bool:
+        """They are not."""
+        return False
+
+    def contains(self, g: np.ndarray) -> bool:
+        """Whether g g^T = I and g is of the form [[X, -Y], [Y, X]]."""
+        return g.shape == (self.size, self.size) and _close(g @ g.T, np.eye(self.size)) and _close(_real(_complex(g)), g)
+
+    def random(self, key: PRNGKeyArray) -> np.ndarray:
+        """Haar measure: the Q of a complex Gaussian matrix's QR factorisation with a positive diagonal (Mezzadri 2007)."""
+        normals = _normals(key, 2, self.size // 2, self.size // 2)
+        Q, R = np.linalg.qr(normals[0] + 1j * normals[1])
+        return _real(Q * (np.diag(R) / abs(np.diag(R))))
+
+    def nearest(self, odd: np.ndarray, even: np.ndarray | None = None) -> np.ndarray:
+        """The polar factor of the complex matrix whose real part and imaginary part `odd` weighs."""
+        U, _, V = np.linalg.svd(_complex(odd))
+        return _real(U @ V)
+
+
 class Scalings(Group):
     """Invertible diagonal matrices."""
 
@@ -255,6 +289,17 @@ class Monomial(Group):
     def nearest(self, odd: np.ndarray, even: np.ndarray | None = None) -> np.ndarray:
         """As for the signed permutations."""
         return self.compact_part.nearest(odd, even)
+
+
+def _complex(g: np.ndarray) -> np.ndarray:
+    """X + i Y of the part of g that is of the form [[X, -Y], [Y, X]]."""
+    d = len(g) // 2
+    return (g[:d, :d] + g[d:, d:]) / 2 + 1j * (g[d:, :d] - g[:d, d:]) / 2
+
+
+def _real(u: np.ndarray) -> np.ndarray:
+    X, Y = np.real(u), np.imag(u)
+    return np.block([[X, -Y], [Y, X]])
 
 
 def _normals(key: PRNGKeyArray, *shape: int) -> np.ndarray:

@@ -8,6 +8,7 @@ r"""Which group leaves which law invariant: a table of statements that `check` c
 | `linear-ivae`               | mixing, latent variances a segment      | permutations, scales | two segments with distinct ratios                       |
 | `mixture`                   | weights, means, variances               | permutations         | weights not zero, components different                  |
 | `mixture-merged`            | means of two equal components           | permutations         | (identified, but d_law ~ d_G^2: the modulus is 2)       |
+| `hamiltonian-flow`          | the rows of positions in a linear flow  | U(d)                 | that the flow is symplectic                             |
 | `score`                     | a weight, seen through the score        | none                 | modes that are not separated (blindness)                |
 
 Sources: Tipping & Bishop 1999; Lucas et al. 2019; Anderson & Rubin 1956, Ledermann 1937; Khemakhem et al. 2020; Teicher 1963, Yakowitz & Spragins 1968; Wenliang &
@@ -27,7 +28,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import refuse
 from ensembletheory.identifiability.actions import Action
 from ensembletheory.identifiability.checking import Report, check
-from ensembletheory.identifiability.groups import Group, Monomial, Orthogonal, Permutations, SignedPermutations
+from ensembletheory.identifiability.groups import Group, Monomial, Orthogonal, Permutations, SignedPermutations, Unitary
 from ensembletheory.latent import Ppca, hadamard_gap
 from ensembletheory.laws import Gaussian, GaussianMixture
 
@@ -129,6 +130,18 @@ def _mixing(segments: int, ratios: Callable[[np.ndarray], np.ndarray]) -> Settin
     return Setting(_segments, Action(Monomial(2), {"mixing": 1, "variances": 1}, {"mixing": 1, "variances": -2}), draw)
 
 
+def _law_and_brackets(rows: Any) -> Float[Array, "2 d d"]:
+    """The covariance A A^T + B B^T of positions q = A z_q + B z_p, and their brackets A B^T - B A^T, which are 0 where the map is symplectic."""
+    A, B = jnp.split(jnp.asarray(rows), 2, axis=1)
+    return jnp.stack([A @ A.T + B @ B.T, A @ B.T - B @ A.T])
+
+
+def _symplectic_rows(key: PRNGKeyArray) -> np.ndarray:
+    """A + i B = S^{1/2} U, for a real S and a unitary U."""
+    first, second = jax.random.split(key)
+    return np.concatenate([_normal(first, 2, 2), np.zeros((2, 2))], axis=1) @ Unitary(4).random(second).T
+
+
 def _density(a: Any) -> Float[Array, " n"]:
     """sum_k w_k N(x; m_k, v_k) on a grid."""
     v = jnp.exp(a["log_variances"])[:, None]
@@ -219,6 +232,14 @@ MODELS: Mapping[str, Model] = {
             2.0,
             {"labels kept apart": Setting(_equal_weights, _ALONE, lambda key: _normal(key, 2))},
             ("teicher1963identifiability",),
+        ),
+        Model(
+            "hamiltonian-flow",
+            "the law of the positions determines the rows [A B] of a linear symplectic flow of N(0, I) up to unitary turns of phase space",
+            Setting(_law_and_brackets, Action(Unitary(4), 1), _symplectic_rows),
+            1.0,
+            {"any linear map": Setting(lambda rows: _law_and_brackets(rows)[0], Action(Unitary(4), 1), _symplectic_rows)},
+            ("souveton2024fixed",),
         ),
         Model(
             "score",
