@@ -79,8 +79,7 @@ def reversibility_defect(map: Map | Numbers, points: Numbers | None = None) -> F
 
 def current(process: Process, law: Law, t: Numbers, x: Numbers) -> Float[Array, "... d"]:
     """The current velocity b - Q grad log p / 2 of a law, at time t and points (..., d)."""
-    points = as_floats("x", x)
-    return _currents(process, law, process.checked_time("t", t), points.reshape(-1, points.shape[-1])).reshape(points.shape)
+    return _currents(process, law, process.checked_time("t", t), as_floats("x", x))
 
 
 def stationarity_defect(process: Process, law: Law, points: Numbers, t: Numbers = 0.0) -> Float[Array, ""]:
@@ -154,7 +153,7 @@ def _map_and_points(map: Map | Numbers, points: Numbers | None) -> tuple[Map, Fl
     matrix = as_floats("map", map)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         refuse("map", f"shape {matrix.shape}", "a square matrix, or a function of one point", "Phase space is mapped to itself.")
-    return Partial(jnp.matmul, matrix), jnp.eye(len(matrix))
+    return Partial(jnp.matmul, matrix), jnp.asarray(np.eye(len(matrix)))
 
 
 @eqx.filter_jit
@@ -187,8 +186,8 @@ def _current(process: Process, law: Law, t: Float[Array, ""], x: Float[Array, " 
 
 
 @eqx.filter_jit
-def _currents(process: Process, law: Law, t: Float[Array, ""], points: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    return jax.vmap(lambda x: _current(process, law, t, x))(points)
+def _currents(process: Process, law: Law, t: Float[Array, ""], points: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    return jnp.vectorize(lambda x: _current(process, law, t, x), signature="(d)->(d)")(points)
 
 
 @eqx.filter_jit

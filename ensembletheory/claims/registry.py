@@ -33,6 +33,8 @@ SOURCES = (
     "flow_matching",
     "noising",
     "sampler_bounds",
+    "nonreversible",
+    "hamiltonian",
     "hamiltonian_models",
 )
 

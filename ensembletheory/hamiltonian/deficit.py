@@ -22,7 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from ensembletheory.divergences import kl
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
@@ -86,7 +86,7 @@ def _continuous_encoder(target: Gaussian) -> AffineKernel:
     return AffineKernel(zero[:, None] * zero[None, :], zero, solve_spd(target.cov, jnp.eye(target.dim, dtype=zero.dtype)))
 
 
-def discretised_divergence(deviation: Numbers, steps: int | Int[Array, "..."]) -> Estimate:
+def discretised_divergence(deviation: Numbers, steps: ArrayLike) -> Estimate:
     """KL(N(0, sigma^2) || N(0, sigma_L^2)) of the quarter turn with unit mass in L leapfrog steps; arrays broadcast.
 
     Raises:

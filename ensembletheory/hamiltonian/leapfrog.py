@@ -20,7 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.laws import Gaussian
@@ -44,7 +44,7 @@ _BITS = 31  # of the number of steps
 _SMALL = 1e-3  # below it the power series of asin(sqrt(y)) / sqrt(y), to y^5, is exact to rounding
 
 
-def chebyshev(y: Numbers, steps: int | Int[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+def chebyshev(y: Numbers, steps: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """T_L(1 - 2 y) and U_{L-1}(1 - 2 y), with all digits of a small y; `steps` may be an array that broadcasts with y."""
     values = as_floats("y", y)
     count = jnp.asarray(steps)
@@ -70,7 +70,9 @@ def _chebyshev(y: Float[Array, "..."], steps: Int[Array, "..."]) -> tuple[Float[
     return 1 - 2 * v, U
 
 
-def leapfrog_variance(mass: Numbers, stiffness: Numbers, step: Numbers, steps: int, position_variance: Numbers = 1.0, momentum_variance: Numbers = 1.0) -> Float[Array, "..."]:
+def leapfrog_variance(
+    mass: Numbers, stiffness: Numbers, step: Numbers, steps: ArrayLike, position_variance: Numbers = 1.0, momentum_variance: Numbers = 1.0
+) -> Float[Array, "..."]:
     """The variance of positions after `steps` leapfrog steps on modes of these masses and stiffnesses, which broadcast.
 
     Raises:
@@ -137,11 +139,21 @@ def effective_frequency(frequency: Numbers, step: Numbers) -> Float[Array, "..."
     if is_concrete(w, h) and np.any(np.asarray(w) * np.asarray(h) >= 2):
         got = f"{np.max(np.asarray(w) * np.asarray(h)):.6g} times 1 / frequency"
         refuse("step", got, "less than the stability limit, 2 / frequency", "Beyond it the steps do not turn but grow.")
+    return _effective(w, h)
+
+
+@jax.jit
+def _effective(w: Float[Array, "..."], h: Float[Array, "..."]) -> Float[Array, "..."]:
     return 2 / h * jnp.arcsin(w * h / 2)
 
 
 def largest_step(hamiltonian: QuadraticHamiltonian) -> Float[Array, ""]:
     """The stability limit 2 / w of the fastest mode; infinite where none oscillates."""
+    return _largest_step(hamiltonian)
+
+
+@eqx.filter_jit
+def _largest_step(hamiltonian: QuadraticHamiltonian) -> Float[Array, ""]:
     fastest = hamiltonian.squared_frequencies()[-1]
     return jnp.where(fastest > 0, 2 / jnp.sqrt(jnp.where(fastest > 0, fastest, 1.0)), jnp.inf)
 
@@ -153,8 +165,14 @@ def conserved_energy(hamiltonian: QuadraticHamiltonian, step: Numbers) -> Quadra
         ValueError: if positions and momenta are coupled.
     """
     _require_separable(hamiltonian)
-    h, K = jnp.asarray(step, hamiltonian.horizon.dtype), hamiltonian.stiffness
-    return QuadraticHamiltonian(hamiltonian.mass, symmetrised(K - h**2 / 4 * K @ hamiltonian.inverse_mass @ K), hamiltonian.mean, horizon=hamiltonian.horizon)
+    stiffness = _softened(hamiltonian, jnp.asarray(step, hamiltonian.horizon.dtype))
+    return QuadraticHamiltonian(hamiltonian.mass, stiffness, hamiltonian.mean, horizon=hamiltonian.horizon)
+
+
+@eqx.filter_jit
+def _softened(hamiltonian: QuadraticHamiltonian, h: Float[Array, ""]) -> Float[Array, "d d"]:
+    K = hamiltonian.stiffness
+    return symmetrised(K - h**2 / 4 * K @ hamiltonian.inverse_mass @ K)
 
 
 def shadow_hamiltonian(hamiltonian: QuadraticHamiltonian, step: Numbers) -> QuadraticHamiltonian:

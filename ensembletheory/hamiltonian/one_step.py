@@ -56,19 +56,19 @@ def one_step_gaussian(target: Gaussian, step: Numbers, mass: Numbers = 1.0) -> Q
         ValueError: if step or mass is not positive, or c = step / mass exceeds the least standard deviation of the target.
     """
     h, m = positive("step", step), positive("mass", mass)
-    c = h / m
-    if is_concrete(c, target.mean, target.cov):
-        least = float(np.sqrt(np.linalg.eigvalsh(np.asarray(target.cov))[0]))
-        if not float(c) <= least:
+    if is_concrete(h, m, target.mean, target.cov):
+        c, least = float(h) / float(m), float(np.sqrt(np.linalg.eigvalsh(np.asarray(target.cov))[0]))
+        if not c <= least:
             remedy = f"Take a step below {least * float(m):.6g} or a larger mass; more steps reach no less than c either."
-            refuse("step", f"{float(h):.6g}, c = step / mass = {float(c):.6g}", f"c at most {least:.6g}, the least standard deviation of the target", remedy)
-    return QuadraticHamiltonian(m * jnp.ones(target.dim), 2 * m / h**2 * _contraction(target.cov, c), target.mean, horizon=h)
+            refuse("step", f"{float(h):.6g}, c = step / mass = {c:.6g}", f"c at most {least:.6g}, the least standard deviation of the target", remedy)
+    mass, stiffness = _one_step(target.cov, h, m)
+    return QuadraticHamiltonian(mass, stiffness, target.mean, horizon=h)
 
 
 @jax.jit
-def _contraction(S: Float[Array, "d d"], c: Float[Array, ""]) -> Float[Array, "d d"]:
+def _one_step(S: Float[Array, "d d"], h: Float[Array, ""], m: Float[Array, ""]) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
     identity = jnp.eye(len(S), dtype=S.dtype)
-    return symmetrised(identity - sqrtm(S - c**2 * identity))
+    return m * identity, 2 * m / h**2 * symmetrised(identity - sqrtm(S - (h / m) ** 2 * identity))
 
 
 class OneStepPotential(eqx.Module):

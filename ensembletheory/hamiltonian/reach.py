@@ -20,8 +20,9 @@ from jaxtyping import Array, Float
 from numpy.polynomial import Chebyshev
 
 from ensembletheory.errors import Numbers, as_floats, refuse
-from ensembletheory.laws import Gaussian
+from ensembletheory.laws import Gaussian, standard_normal
 from ensembletheory.linalg import solve_spd, sqrtm, symmetrised, williamson
+from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.hamiltonian import QuadraticHamiltonian
 from ensembletheory.structures import require_symplectic
 
@@ -38,8 +39,8 @@ def symplectic_law(N: Numbers, prior: Gaussian | None = None) -> Gaussian:
     """
     matrix = as_floats("N", N)
     require_symplectic(matrix, argument="N")
-    law = Gaussian(jnp.zeros(len(matrix)), 1.0) if prior is None else prior
-    return law.push(matrix, jnp.zeros(len(matrix)))
+    law = standard_normal(len(matrix)) if prior is None else prior
+    return law.push(matrix, np.zeros(len(matrix)))
 
 
 def joint_covariance(cov: Numbers, W: Numbers) -> Float[Array, "n n"]:
@@ -73,14 +74,14 @@ def quarter_turn(target: Gaussian, horizon: Numbers = 1.0) -> QuadraticHamiltoni
 
     With T the horizon and S the target's covariance: M = (2T / pi) S^{-1/2} and K = (pi / 2T) S^{-1/2}.
     """
-    scale = 2 * jnp.asarray(horizon) / jnp.pi
-    inverse = _inverse_root(target.cov)
-    return QuadraticHamiltonian(scale * inverse, inverse / scale, target.mean, horizon=horizon)
+    mass, stiffness = _quarter_turn(target.cov, positive("horizon", horizon))
+    return QuadraticHamiltonian(mass, stiffness, target.mean, horizon=horizon)
 
 
 @jax.jit
-def _inverse_root(S: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    return symmetrised(solve_spd(sqrtm(S), jnp.eye(len(S), dtype=S.dtype)))
+def _quarter_turn(S: Float[Array, "d d"], horizon: Float[Array, ""]) -> tuple[Float[Array, "d d"], Float[Array, "d d"]]:
+    inverse, scale = symmetrised(solve_spd(sqrtm(S), jnp.eye(len(S), dtype=S.dtype))), 2 * horizon / jnp.pi
+    return scale * inverse, inverse / scale
 
 
 def least_deviation(c: float, steps: int) -> float:

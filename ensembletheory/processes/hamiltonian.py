@@ -91,7 +91,7 @@ class QuadraticHamiltonian(HomogeneousProcess, Hamiltonian):
         self.mass, self.stiffness = (_matrix(name, given[name], d) for name in ("mass", "stiffness"))
         require_positive_mass(self.mass)
         self.inverse_mass = _inverse(self.mass)
-        self.mean = given.get("mean", jnp.zeros(d))
+        self.mean = given["mean"] if "mean" in given else jnp.asarray(np.zeros(d))
         self.coupling = None if coupling is None else _square("coupling", as_floats("coupling", coupling), d)
         self.horizon = positive("horizon", horizon)
 
@@ -191,7 +191,7 @@ class SeparableHamiltonian(Hamiltonian):
         given = as_floats("mass", mass)
         matrix = _matrix("mass", given, _common_dimension({"mass": given}))
         require_positive_mass(matrix)
-        return SeparableHamiltonian(potential, QuadraticEnergy(_inverse(matrix), jnp.zeros(len(matrix))), horizon)
+        return SeparableHamiltonian(potential, QuadraticEnergy(_inverse(matrix), jnp.asarray(np.zeros(len(matrix)))), horizon)
 
     @property
     def separable(self) -> bool:
@@ -282,14 +282,15 @@ def _matrix(name: str, array: Float[Array, "..."], d: int) -> Float[Array, "d d"
     Raises:
         ValueError: if it is of another shape or, where it can be looked at, not symmetric.
     """
+    values = np.asarray(array) if is_concrete(array) else array  # known numbers compile nothing
     if array.ndim < 2:
-        return jnp.diag(jnp.broadcast_to(array, (d,)))
-    if is_concrete(array := _square(name, array, d)):
-        values = np.asarray(array)
+        return jnp.asarray(values * np.eye(d, dtype=array.dtype))
+    _square(name, array, d)
+    if is_concrete(array):
         asymmetry = np.max(np.abs(values - values.T))
         if asymmetry > _ASYMMETRY * np.max(np.abs(values)):
             refuse(name, f"a matrix that differs from its transpose by {asymmetry:.3g}", "a symmetric matrix", "With another one the map is not symplectic; symmetrise it.")
-    return (array + array.T) / 2
+    return jnp.asarray((values + values.T) / 2)
 
 
 def _square(name: str, array: Float[Array, "..."], d: int) -> Float[Array, "d d"]:
@@ -298,10 +299,9 @@ def _square(name: str, array: Float[Array, "..."], d: int) -> Float[Array, "d d"
     return array
 
 
-@jax.jit
 def _inverse(mass: Float[Array, "d d"]) -> Float[Array, "d d"]:
-    inverse = jnp.linalg.inv(mass)
-    return (inverse + inverse.T) / 2
+    inverse = np.linalg.inv(np.asarray(mass)) if is_concrete(mass) else jnp.linalg.inv(mass)
+    return jnp.asarray((inverse + inverse.T) / 2)
 
 
 @jax.jit
