@@ -151,7 +151,9 @@ def _time_to(process: SkewOrnsteinUhlenbeck, start: Gaussian, tolerance: Float[A
         before = above(middle)
         return jnp.where(before, middle, low), jnp.where(before, high, middle)
 
-    return jnp.where(above(jnp.zeros_like(late)), jax.lax.fori_loop(0, _HALVINGS, halved, (jnp.zeros_like(late), late))[1], 0.0)
+    start_time = jnp.zeros(())
+    reached: Array = jax.lax.fori_loop(0, _HALVINGS, halved, (start_time, late))[1]
+    return jnp.where(above(start_time), reached, start_time)
 
 
 @eqx.filter_jit

@@ -91,9 +91,9 @@ def _equalised(N: Float[Array, "d d"], C: Float[Array, "d d"]) -> tuple[Float[Ar
     d = N.shape[0]
     level = jnp.trace(N) / d
 
-    def rotated(_, carry):
+    def rotated(_, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         N, rows, done = carry  # rows of (C V)^T
-        diagonal = jnp.diagonal(N)
+        diagonal: Array = jnp.diagonal(N)
         i, j = jnp.argmax(jnp.where(done, -jnp.inf, diagonal)), jnp.argmin(jnp.where(done, jnp.inf, diagonal))
         pair = jnp.stack([i, j])
         turn = _levelling(N[i, i] - level, N[i, j], N[j, j] - level)
