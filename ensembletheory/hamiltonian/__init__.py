@@ -1,5 +1,15 @@
 """Hamiltonian flows as generative models, solved: their laws, encoders, what training biases, and ensembles of them."""
 
+from ensembletheory.hamiltonian.bayes import BayesianFlow as BayesianFlow
+from ensembletheory.hamiltonian.bayes import QuadraticFit as QuadraticFit
+from ensembletheory.hamiltonian.bayes import RidgeEncoder as RidgeEncoder
+from ensembletheory.hamiltonian.bayes import RidgePotential as RidgePotential
+from ensembletheory.hamiltonian.bayes import evidence_bound as evidence_bound
+from ensembletheory.hamiltonian.bayes import extended_target as extended_target
+from ensembletheory.hamiltonian.bayes import fit_reverse_kl as fit_reverse_kl
+from ensembletheory.hamiltonian.bayes import position_moments as position_moments
+from ensembletheory.hamiltonian.bayes import quadratic_fit as quadratic_fit
+from ensembletheory.hamiltonian.bayes import reverse_kl as reverse_kl
 from ensembletheory.hamiltonian.deficit import Deficit as Deficit
 from ensembletheory.hamiltonian.deficit import continuous_encoder as continuous_encoder
 from ensembletheory.hamiltonian.deficit import discretised_divergence as discretised_divergence
@@ -29,6 +39,7 @@ from ensembletheory.hamiltonian.mean_field import mean_field_deficit as mean_fie
 from ensembletheory.hamiltonian.mean_field import mean_field_model as mean_field_model
 from ensembletheory.hamiltonian.mean_field import mean_field_reverse_deficit as mean_field_reverse_deficit
 from ensembletheory.hamiltonian.mean_field import mean_field_reverse_model as mean_field_reverse_model
+from ensembletheory.hamiltonian.mean_field import moment_encoder as moment_encoder
 from ensembletheory.hamiltonian.mean_field import reverse_encoder_gap as reverse_encoder_gap
 from ensembletheory.hamiltonian.one_step import OneStepPotential as OneStepPotential
 from ensembletheory.hamiltonian.one_step import gaussian_encoder_gap as gaussian_encoder_gap

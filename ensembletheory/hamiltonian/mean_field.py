@@ -32,7 +32,16 @@ from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import Gaussian
 from ensembletheory.linalg import logdet, sqrtm, symmetrised
 
-__all__ = ["diagonal_encoder", "encoder_gap", "mean_field_deficit", "mean_field_model", "mean_field_reverse_deficit", "mean_field_reverse_model", "reverse_encoder_gap"]
+__all__ = [
+    "diagonal_encoder",
+    "encoder_gap",
+    "mean_field_deficit",
+    "mean_field_model",
+    "mean_field_reverse_deficit",
+    "mean_field_reverse_model",
+    "moment_encoder",
+    "reverse_encoder_gap",
+]
 
 _MOST_ITERATIONS = 120  # each halves the distance of the logarithms
 
@@ -44,7 +53,17 @@ def diagonal_encoder(joint: Gaussian) -> AffineKernel:
         ValueError: if the number of coordinates is odd.
     """
     _half(joint)
-    return _encoder(joint)
+    return _encoder(joint, False)
+
+
+def moment_encoder(joint: Gaussian) -> AffineKernel:
+    """As `diagonal_encoder`, nearest in KL(posterior || encoder): with the variances of the posterior itself.
+
+    Raises:
+        ValueError: if the number of coordinates is odd.
+    """
+    _half(joint)
+    return _encoder(joint, True)
 
 
 def encoder_gap(model: Gaussian) -> Estimate:
@@ -86,11 +105,12 @@ def _half(joint: Gaussian) -> int:
 
 
 @eqx.filter_jit
-def _encoder(joint: Gaussian) -> AffineKernel:
+def _encoder(joint: Gaussian, moments: bool) -> AffineKernel:
     d = _half(joint)
-    S, precision = joint.cov, _inverse(joint.cov)
+    S, precision = joint.cov, _inverse(joint.cov)[d:, d:]
     W = jnp.linalg.solve(S[:d, :d], S[:d, d:]).T
-    return AffineKernel(W, joint.mean[d:] - W @ joint.mean[:d], Diagonal(1 / jnp.diagonal(precision)[d:]))
+    variances = jnp.diagonal(_inverse(precision)) if moments else 1 / jnp.diagonal(precision)
+    return AffineKernel(W, joint.mean[d:] - W @ joint.mean[:d], Diagonal(variances))
 
 
 @jax.jit
