@@ -76,5 +76,13 @@ LOOKS = {
     "commuting": Look("#3F3F74", "s", (0, (6, 3)), "any, commuting"),
     "not_commuting": Look("#E8698D", "2", (0, (2, 4)), "any, not commuting"),
     "rule": Look("#5F5A8C", "o", (0, (1, 4)), "other rules"),
+    "sscs": Look("#5B0F6B", "o", (0, (15, 1)), "SSCS"),
+    "sscs_midpoint": Look("#C9A0DC", "h", (0, (15, 2)), "SSCS, score at mid-step"),
+    "baoab": Look("#00501E", "D", (0, (15, 1, 1, 1)), "BAOAB"),
+    "obabo": Look("#7FB800", "^", (0, (15, 2, 2, 2)), "OBABO"),
+    "reversible": Look("#6E6E6E", "s", (0, (16, 1)), "reversible"),
+    "any_skew": Look("#5AA0D0", "X", (0, (16, 2)), "any antisymmetric part"),
+    "fastest_skew": Look("#002F6C", "D", (0, (16, 1, 1, 1)), "fastest antisymmetric part"),
+    "one_direction": Look("#C1440E", "P", (0, (16, 2, 2, 2)), "noise in one direction"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }
