@@ -77,7 +77,7 @@ LOOKS = {
     "not_commuting": Look("#E8698D", "2", (0, (2, 4)), "any, not commuting"),
     "rule": Look("#5F5A8C", "o", (0, (1, 4)), "other rules"),
     "sscs": Look("#5B0F6B", "o", (0, (15, 1)), "SSCS"),
-    "sscs_midpoint": Look("#C9A0DC", "h", (0, (15, 2)), "SSCS, score at mid-step"),
+    "sscs_midpoint": Look("#C9A0DC", "p", (0, (15, 2)), "SSCS, score at mid-step"),
     "baoab": Look("#00501E", "D", (0, (15, 1, 1, 1)), "BAOAB"),
     "obabo": Look("#7FB800", "^", (0, (15, 2, 2, 2)), "OBABO"),
     "reversible": Look("#6E6E6E", "s", (0, (16, 1)), "reversible"),
