@@ -23,6 +23,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.linalg import eigvalsh
 
 from ensembletheory.errors import is_concrete, refuse
 from ensembletheory.fields import Field
@@ -74,13 +75,14 @@ class KickDrift(Scheme):
 
     def check(self, process: Any, grid: Float[Array, " n"]) -> None:
         """Refuse a process that is not separable, and steps that are unstable unless they were asked for."""
-        if isinstance(process, Hamiltonian) and not process.separable:
-            name = type(process).__name__
-            refuse(
-                "process", f"a {name} whose H is no V(q) + K(p)", f"a separable one, which {type(self).__name__} parts into kicks and drifts", "Use Heun with its velocity."
-            )
+        name = type(process).__name__
+        if not isinstance(process, Hamiltonian):
+            refuse("process", name, "a Hamiltonian", "Use QuadraticHamiltonian or SeparableHamiltonian, whose gradients make kicks and drifts.")
+        if not process.separable:
+            expected = f"a separable one, which {type(self).__name__} parts into kicks and drifts"
+            refuse("process", f"a {name} whose H is no V(q) + K(p)", expected, "Use Heun with its velocity.")
         if isinstance(process, QuadraticHamiltonian) and not self.unstable and is_concrete(process.mass, process.stiffness, grid):
-            fastest = float(np.sqrt(max(float(process.squared_frequencies()[-1]), 0.0)))
+            fastest = float(np.sqrt(max(eigvalsh(np.asarray(process.stiffness), np.asarray(process.mass))[-1], 0.0)))
             longest = float(np.max(np.abs(np.diff(np.asarray(grid)))))
             if fastest * longest >= self.stability_limit:
                 remedy = f"Steps below {self.stability_limit / fastest:.6g} are stable; {type(self).__name__} with unstable=True takes longer ones."
