@@ -30,7 +30,7 @@ from ensembletheory.laws.law import Law, checked_dims, checked_point
 from ensembletheory.laws.mixture import GaussianMixture, weighted_components
 from ensembletheory.laws.weights import log_weighted_sum, relative_terms
 
-__all__ = ["KacMixture"]
+__all__ = ["KacMixture", "along_axes", "ratios_of_parts"]
 
 _BEYOND = -1e3  # rank of a coordinate beyond its light cone: below any number of coordinates on cones
 
@@ -58,7 +58,7 @@ class KacMixture(Law):
         if isinstance(data, FiniteLaw):
             self.weights, self.means, self.deviations = data.weights, data.points, jnp.zeros_like(data.points)
         elif isinstance(data, Gaussian | GaussianMixture):
-            self.weights, self.means, self.deviations = _along_axes(data)
+            self.weights, self.means, self.deviations = along_axes(data)
         else:
             raise TypeError(f"`data`: got {type(data).__name__}; expected Gaussian, GaussianMixture or FiniteLaw, whose noised laws are exact. Train a network instead.")
 
@@ -92,20 +92,12 @@ class KacMixture(Law):
         logs, ranks = self._parts(x)
         top = jnp.max(ranks, axis=2, keepdims=True)
         plus, minus = jnp.moveaxis(jnp.where(ranks == top, logs, -jnp.inf), 2, 0)
-        relative, _ = self._relative(jnp.sum(jnp.logaddexp(plus, minus), axis=1), jnp.sum(top[:, :, 0], axis=1))
+        relative = self._relative(jnp.sum(jnp.logaddexp(plus, minus), axis=1), jnp.sum(top[:, :, 0], axis=1))
         return self.noise.speed * relative @ jnp.tanh((plus - minus) / 2)
 
     def turned_ratios(self, x: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, " d"]:
         """p(x, R_j v) / p(x, v) for every coordinate j at one point: 0 or infinite where one of them has the mass of a light cone and the other a density."""
-        logs, ranks = self._parts(x)
-        both = jnp.stack([logs, ranks])
-        first, second = both[..., 0], both[..., 1]
-        own, other = jnp.where(v[None, None, :] > 0, first, second), jnp.where(v[None, None, :] > 0, second, first)
-        turned = jnp.sum(jnp.where(jnp.eye(self.dim, dtype=bool)[None, None], other[:, :, None, :], own[:, :, None, :]), axis=-1)  # (2, K, j)
-        log_own, rank_own = self._total(*jnp.sum(own, axis=-1))
-        log_turned, rank_turned = jax.vmap(self._total, in_axes=1)(turned[0], turned[1])
-        exponents = jnp.where(rank_turned == rank_own, log_turned - log_own, jnp.where(rank_turned > rank_own, jnp.inf, -jnp.inf))
-        return jnp.exp(exponents)
+        return ratios_of_parts(self.weights, *self._parts(x), v)
 
     def _log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         self._require_density("density")
@@ -134,18 +126,9 @@ class KacMixture(Law):
         logs = jnp.where(on, jnp.log(self.noise.atom), jnp.where(beyond, outside, between))
         return logs, jnp.where(on, 1.0, jnp.where(beyond, _BEYOND, 0.0)).astype(y.dtype)
 
-    def _counting(self, ranks: Float[Array, " K"]) -> tuple[Float[Array, " K"], Float[Array, ""]]:
-        """The weights of the components with the most coordinates on cones, and how many those are."""
-        most = jnp.max(jnp.where(self.weights > 0, ranks, -jnp.inf))
-        return jnp.where(ranks == most, self.weights, 0.0), most
-
-    def _relative(self, logs: Float[Array, " K"], ranks: Float[Array, " K"]) -> tuple[Float[Array, " K"], Float[Array, ""]]:
-        weights, most = self._counting(ranks)
-        return relative_terms(weights, jnp.where(weights > 0, logs, -jnp.inf)), most
-
-    def _total(self, logs: Float[Array, " K"], ranks: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        weights, most = self._counting(ranks)
-        return log_weighted_sum(weights, jnp.where(weights > 0, logs, -jnp.inf)), most
+    def _relative(self, logs: Float[Array, " K"], ranks: Float[Array, " K"]) -> Float[Array, " K"]:
+        weights, _ = _counting(self.weights, ranks)
+        return relative_terms(weights, jnp.where(weights > 0, logs, -jnp.inf))
 
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         """`n` independent draws."""
@@ -200,7 +183,28 @@ class KacMixture(Law):
             raise TypeError(f"KacMixture: got a request for its {what}; expected data with a density. Points keep masses on light cones: smooth them first.")
 
 
-def _along_axes(data: Gaussian | GaussianMixture) -> tuple[Float[Array, " K"], Float[Array, "K d"], Float[Array, "K d"]]:
+def ratios_of_parts(weights: Float[Array, " K"], logs: Float[Array, "K d 2"], ranks: Float[Array, "K d 2"], v: Float[Array, " d"]) -> Float[Array, " d"]:
+    """p(x, R_j v) / p(x, v) out of the logarithms of f_{k,j,+-} and the ranks of which only the highest count."""
+    both, ahead = jnp.stack([logs, ranks]), (v > 0)[None, None, :]
+    own, other = jnp.where(ahead, both[..., 0], both[..., 1]), jnp.where(ahead, both[..., 1], both[..., 0])
+    turned = jnp.sum(jnp.where(jnp.eye(len(v), dtype=bool)[None, None], other[:, :, None, :], own[:, :, None, :]), axis=-1)  # (2, K, j)
+    log_own, rank_own = _total(weights, *jnp.sum(own, axis=-1))
+    log_turned, rank_turned = jax.vmap(_total, in_axes=(None, 1, 1))(weights, turned[0], turned[1])
+    return jnp.exp(jnp.where(rank_turned == rank_own, log_turned - log_own, jnp.where(rank_turned > rank_own, jnp.inf, -jnp.inf)))
+
+
+def _counting(weights: Float[Array, " K"], ranks: Float[Array, " K"]) -> tuple[Float[Array, " K"], Float[Array, ""]]:
+    """The weights of the components of the highest rank, and that rank."""
+    highest = jnp.max(jnp.where(weights > 0, ranks, -jnp.inf))
+    return jnp.where(ranks == highest, weights, 0.0), highest
+
+
+def _total(weights: Float[Array, " K"], logs: Float[Array, " K"], ranks: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    counting, highest = _counting(weights, ranks)
+    return log_weighted_sum(counting, jnp.where(counting > 0, logs, -jnp.inf)), highest
+
+
+def along_axes(data: Gaussian | GaussianMixture) -> tuple[Float[Array, " K"], Float[Array, "K d"], Float[Array, "K d"]]:
     """Weights, means and standard deviations of components with diagonal covariances."""
     weights, components = weighted_components(data)
     covariances = components.covariance
@@ -239,7 +243,7 @@ def _responsibilities(law: KacMixture, x: Float[Array, " d"]) -> Float[Array, " 
     logs, ranks = law._parts(x)
     top = jnp.max(ranks, axis=2, keepdims=True)
     both = jnp.where(ranks == top, logs, -jnp.inf)
-    return law._relative(jnp.sum(jnp.logaddexp(both[:, :, 0], both[:, :, 1]), axis=1), jnp.sum(top[:, :, 0], axis=1))[0]
+    return law._relative(jnp.sum(jnp.logaddexp(both[:, :, 0], both[:, :, 1]), axis=1), jnp.sum(top[:, :, 0], axis=1))
 
 
 @eqx.filter_jit

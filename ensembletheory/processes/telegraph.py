@@ -83,6 +83,10 @@ class Telegraph(Clock):
         """Place and signs of the velocities after time s of any sign without a turn, from one point."""
         return x + self.speed * v * jnp.asarray(s, x.dtype), v
 
+    def draw_velocities(self, key: PRNGKeyArray, n: int, dim: int = 1) -> Float[Array, "n d"]:
+        """`n` draws of the signs of the velocities, all equally likely."""
+        return jax.random.rademacher(key, (n, dim), self.horizon.dtype)
+
     def rates(self, x: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, " d"]:
         """The rates at which the coordinates turn round."""
         return jnp.full_like(v, self.rate)

@@ -15,6 +15,7 @@ from ensembletheory.samplers.grids import padded as padded
 from ensembletheory.samplers.grids import quadratic_grid as quadratic_grid
 from ensembletheory.samplers.grids import uniform_grid as uniform_grid
 from ensembletheory.samplers.heun import Heun as Heun
+from ensembletheory.samplers.jump_splitting import JumpSampler as JumpSampler
 from ensembletheory.samplers.kinetic_euler import KineticEuler as KineticEuler
 from ensembletheory.samplers.langevin import AdaptiveLangevinCorrector as AdaptiveLangevinCorrector
 from ensembletheory.samplers.langevin import LangevinCorrector as LangevinCorrector

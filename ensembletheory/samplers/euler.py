@@ -8,7 +8,7 @@ from typing import ClassVar
 from jaxtyping import Array, Float
 
 from ensembletheory.fields import Field
-from ensembletheory.processes import Process
+from ensembletheory.processes import Clock
 from ensembletheory.samplers.scheme import Scheme
 
 __all__ = ["Euler"]
@@ -24,6 +24,6 @@ class Euler(Scheme):
         """None."""
         return 0
 
-    def step(self, process: Process, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
+    def step(self, process: Clock, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
         """The point at time s that follows x at time t, in either direction of time."""
         return x + (s - t) * field(t, x)

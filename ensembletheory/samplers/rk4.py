@@ -10,7 +10,7 @@ from typing import ClassVar
 from jaxtyping import Array, Float
 
 from ensembletheory.fields import Field
-from ensembletheory.processes import Process
+from ensembletheory.processes import Clock
 from ensembletheory.samplers.scheme import Scheme
 
 __all__ = ["Rk4"]
@@ -26,7 +26,7 @@ class Rk4(Scheme):
         """None."""
         return 0
 
-    def step(self, process: Process, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
+    def step(self, process: Clock, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
         """The point at time s that follows x at time t, in either direction of time."""
         h, middle = s - t, (t + s) / 2
         k1 = field(t, x)

@@ -31,3 +31,13 @@ def smoothed(c, a, t, x, s):
         scale = 1 / max(kernel(end * k / 10, 1) * normal(x - end * k / 10) for k in range(-10, 11))  # quadrature stops at an absolute error
         integrals = [mpmath.quad(lambda y: scale * kernel(y, sign) * normal(x - y), breaks) / scale for sign in (1, -1)]  # noqa: B023
         return [mpmath.exp(-a * t) / 2 * normal(x - sign * end) + integral for sign, integral in zip((1, -1), integrals, strict=True)]
+
+
+def smoothed_on(c, a, t, x, s):
+    """The same at many points, by 400 nodes on the whole cone: for s above a tenth of it."""
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    y = c * t * nodes
+    gaps = (np.asarray(x)[:, None] - y[None, :]) / s
+    spread = [c * t * np.exp(-(gaps**2) / 2) @ (weights * part) for part in parts(c, a, t, y)]
+    atoms = [np.exp(-a * t) / 2 * np.exp(-(((np.asarray(x) - sign * c * t) / s) ** 2) / 2) for sign in (1, -1)]
+    return np.stack([atom + part for atom, part in zip(atoms, spread, strict=True)]) / (s * np.sqrt(2 * np.pi))

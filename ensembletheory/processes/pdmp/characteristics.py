@@ -3,9 +3,9 @@ r"""The zig-zag process on the line from any start, by characteristics: densitie
     d_t p_+- = -+ c d_x p_+- + l_-+ p_-+ - l_+- p_+-,     l_+-(x) the rates at which velocities +c and -c turn round.
 
 In a time step of one cell over c the transport moves every value by exactly one cell, and the exchange at a point is a two-state Markov chain with the exact solution
-p_+ <- p_+ - (l_+ p_+ - l_- p_-) (1 - e^{-(l_+ + l_-) h}) / (l_+ + l_-). Strang's splitting (half an exchange, transport, half an exchange) is of second order in the step, and both parts keep
-the mass: it is conserved to rounding, with particles turned round at the ends of the grid, where nothing is. Constant rates give the telegraph process, whose densities are
-known (`ensembletheory.laws.KacMixture`).
+p_+ <- p_+ - (l_+ p_+ - l_- p_-) (1 - e^{-(l_+ + l_-) h}) / (l_+ + l_-). Strang's splitting (half an exchange, transport, half an exchange) is of second order in the step,
+and both parts keep the mass: it is conserved to rounding, with particles turned round at the ends of the grid, where nothing is. Constant rates give the telegraph process,
+whose densities are known (`ensembletheory.laws.KacMixture`).
 
 In d dimensions the zig-zag process of a target with independent coordinates moves coordinates independently, so that a mixture with independent coordinates given the
 component stays one: p_t(x, v) = sum_k w_k prod_j p_{k,j,t}(x_j, v_j), each factor a solution on the line (`ZigZagTables`).
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ensembletheory.covariance import AxisAligned
-from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
+from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.laws import Gaussian, GaussianMixture
 from ensembletheory.laws.kac_mixture import along_axes, ratios_of_parts
 from ensembletheory.laws.weights import log_weighted_sum
@@ -93,15 +93,13 @@ class ZigZagTables(eqx.Module):
         now = self.log_densities[jnp.argmin(jnp.abs(self.times - t))]
         cell, last = self.grid[1] - self.grid[0], self.grid.size - 1
         place = jnp.clip((x - self.grid[0]) / cell, 0.0, last * 1.0)
-        left = jnp.minimum(jnp.floor(place).astype(self.which.dtype), last - 1)
-        share = (place - left)[None, :, None]
-        coordinate = jnp.broadcast_to(left[None, :], self.which.shape)
+        below = jnp.minimum(jnp.floor(place), last - 1.0)
+        share = (place - below)[None, :, None]
+        coordinate = jnp.broadcast_to(below.astype(self.which.dtype)[None, :], self.which.shape)
         return (1 - share) * now[self.which, :, coordinate] + share * now[self.which, :, coordinate + 1]
 
 
-def transported(
-    rates: Float[Array, "2 n"], densities: Float[Array, "2 n"], duration: Float[Array, ""], steps: Int[Array, ""]
-) -> Float[Array, "2 n"]:
+def transported(rates: Float[Array, "2 n"], densities: Float[Array, "2 n"], duration: Float[Array, ""], steps: Int[Array, ""]) -> Float[Array, "2 n"]:
     """The densities with velocity + and - after a number of steps of one cell each, which take `duration` each.
 
     Args:
