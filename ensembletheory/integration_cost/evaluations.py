@@ -11,7 +11,6 @@ deviations of modes on the line.
 """
 
 from functools import partial
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,10 +22,12 @@ from ensembletheory.divergences import kl
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.fields import Field
 from ensembletheory.integration_cost.methods import Method
-from ensembletheory.laws import Gaussian
+from ensembletheory.laws import Gaussian, standard_normal
 from ensembletheory.samplers.splitting import KickDrift
 
 __all__ = ["divergences", "evaluations_a_step", "evaluations_needed", "steps_needed"]
+
+_STANDARD = standard_normal(1)
 
 
 def divergences(method: Method, deviations: Numbers, steps: int) -> Float[Array, "modes steps"]:
@@ -60,16 +61,19 @@ def evaluations_a_step(method: Method) -> int:
     """How often a step evaluates the field."""
     if isinstance(method.scheme, KickDrift):
         return sum(drift != 0 for drift in method.scheme.drifts)
-    data, calls = Gaussian([0.0], 1.0), []
-    sampler, dim = method.sampler(data, 1), method.model.prior(data).dim
-    counted = _Counted(sampler.field, calls)
-    jax.eval_shape(partial(sampler.scheme.step, sampler.process, counted), *sampler.grid, jnp.zeros(dim), jnp.zeros((sampler.scheme.draws, dim)))
+    calls: list[None] = []
+
+    def step(start: Float[Array, " n"]) -> Float[Array, " n"]:
+        sampler, scheme = method.sampler(_STANDARD, 1), method.scheme
+        return scheme.step(sampler.process, _Counted(sampler.field, calls), *sampler.grid, start, jnp.zeros((scheme.draws, start.size)))
+
+    eqx.filter_eval_shape(step, method.model.prior(_STANDARD).mean)
     return len(calls)
 
 
 class _Counted(Field):
     field: Field
-    calls: list[Any] = eqx.field(static=True)
+    calls: list[None] = eqx.field(static=True)
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         self.calls.append(None)

@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Int
 from ensembletheory.covariance import Dense
 from ensembletheory.errors import refuse
 from ensembletheory.fields import Field
-from ensembletheory.laws import Gaussian, standard_normal
+from ensembletheory.laws import Gaussian, Law, standard_normal
 from ensembletheory.linalg import solve_spd, sqrtm, symmetrised
 from ensembletheory.processes import (
     Clock,
@@ -175,7 +175,7 @@ class ScalarMass(_Hamiltonian):
         variances, Q = jnp.linalg.eigh(data.cov)
         horizon = np.pi / 2 * jnp.sqrt(variances[0])
         stiffness = _squared_angles(variances, horizon) / horizon**2
-        return QuadraticHamiltonian(jnp.ones(data.dim), symmetrised(Q @ (stiffness[:, None] * Q.T)), data.mean, horizon=horizon)
+        return QuadraticHamiltonian(jnp.eye(data.dim), symmetrised(Q @ (stiffness[:, None] * Q.T)), data.mean, horizon=horizon)
 
 
 class Method(eqx.Module):
@@ -191,11 +191,9 @@ class Method(eqx.Module):
         Raises:
             ValueError: if `most` is left out where the number of steps is traced.
         """
-        if most is None and not isinstance(steps, int):
-            refuse("most", "None, with an array of steps", "the largest number of steps", "One program runs all numbers of steps, and needs the longest.")
-        most = int(steps) if most is None else most
-        left = jnp.minimum(jnp.arange(most, -1, -1) / jnp.asarray(steps, float), 1.0)
+        most = _longest(steps, most)
         clock = self.model.clock(data)
+        left = jnp.minimum(jnp.asarray(np.arange(most, -1, -1), clock.horizon.dtype) / jnp.asarray(steps, clock.horizon.dtype), 1.0)
         return Sampler(clock, self.model.field(data, self.scheme.takes), self.scheme, clock.horizon * left**self.spacing)
 
     def law(self, data: Gaussian, steps: Int[Array, ""] | int, most: int | None = None) -> Gaussian:
@@ -204,8 +202,7 @@ class Method(eqx.Module):
         Raises:
             ValueError: as `sampler`.
         """
-        drawn = _gaussian(self.sampler(data, steps, most).law(self.model.prior(data)))
-        return drawn if drawn.dim == data.dim else drawn.marginal(range(data.dim))
+        return _law(self, data, jnp.asarray(steps), _longest(steps, most))
 
 
 _LINEAR, _OSCILLATION, _VP = Path(LinearInterpolant()), Path(TrigonometricInterpolant()), Path(VariancePreserving())
@@ -242,7 +239,19 @@ def get(name: str) -> Method:
     return METHODS[name]
 
 
-def _gaussian(law) -> Gaussian:
+@eqx.filter_jit
+def _law(method: Method, data: Gaussian, steps: Int[Array, ""], most: int) -> Gaussian:
+    drawn = _gaussian(method.sampler(data, steps, most).law(method.model.prior(data)))
+    return drawn if drawn.dim == data.dim else drawn.marginal(range(data.dim))
+
+
+def _longest(steps: Int[Array, ""] | int, most: int | None) -> int:
+    if most is None and not isinstance(steps, int):
+        refuse("most", "None, with an array of steps", "the largest number of steps", "One program runs all numbers of steps, and needs the longest.")
+    return int(steps) if most is None else most
+
+
+def _gaussian(law: Law) -> Gaussian:
     assert isinstance(law, Gaussian)
     return law
 

@@ -86,7 +86,7 @@ def _times(steps: int, starts: int, most: int | None) -> Float[Array, " n"]:
 
 def _leapfrog_deficit(parameters: dict[str, Array], given: tuple[Gaussian, Array, Array | None]) -> Float[Array, ""]:
     data, times, held = given
-    mass = jnp.exp(-(parameters["log_inverse_mass"] if held is None else held)) * jnp.ones(data.dim)
+    mass = jnp.exp(-(parameters["log_inverse_mass"] if held is None else held)) * jnp.eye(data.dim)
     hamiltonian = QuadraticHamiltonian(mass, symmetrised(parameters["stiffness"]))
     model = Sampler(hamiltonian, hamiltonian.gradient(), Leapfrog(unstable=True), times).law(standard_normal(2 * data.dim))
     W, S = parameters["weights"], data.cov
