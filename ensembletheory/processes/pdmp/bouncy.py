@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers
-from ensembletheory.laws import Gaussian
+from ensembletheory.laws import Gaussian, Law
 from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.pdmp.draws import normals, uniforms_of_normals
 from ensembletheory.processes.pdmp.event_times import spent, wait
@@ -37,7 +37,7 @@ class BouncyParticle(PiecewiseDeterministic):
     refreshment: Float[Array, ""]
     horizon: Float[Array, ""]
 
-    def __init__(self, target: Gaussian, refreshment: Numbers = 1.0, horizon: Numbers = 10.0):
+    def __init__(self, target: Law, refreshment: Numbers = 1.0, horizon: Numbers = 10.0):
         self.target, self.horizon = checked_target(target), positive("horizon", horizon)
         self.refreshment = checked_rate("refreshment", refreshment, "Bounces alone keep |v|, so that the target is not reached.")
 

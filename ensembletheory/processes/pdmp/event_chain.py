@@ -13,15 +13,13 @@ needed.
 Source: Michel, Durmus & Senecal (2020), "Forward event-chain Monte Carlo".
 """
 
-from typing import Literal
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, is_concrete, refuse
-from ensembletheory.laws import Gaussian
+from ensembletheory.laws import Gaussian, Law
 from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.pdmp.draws import exponential, normals, uniforms_of_normals
 from ensembletheory.processes.pdmp.event_times import spent, wait
@@ -46,9 +44,9 @@ class ForwardEventChain(PiecewiseDeterministic):
     target: Gaussian
     mixing: Float[Array, ""]
     horizon: Float[Array, ""]
-    velocities: Literal["gaussian", "sphere"] = eqx.field(static=True)
+    velocities: str = eqx.field(static=True)
 
-    def __init__(self, target: Gaussian, mixing: Numbers = 1.0, velocities: Literal["gaussian", "sphere"] = "gaussian", horizon: Numbers = 10.0):
+    def __init__(self, target: Law, mixing: Numbers = 1.0, velocities: str = "gaussian", horizon: Numbers = 10.0):
         self.target, self.horizon, self.velocities = checked_target(target), positive("horizon", horizon), velocities
         self.mixing = checked_rate("mixing", mixing, "Events alone keep the plane of x and v." if target.dim > 1 else None)
         if is_concrete(self.mixing) and float(self.mixing) > 1:

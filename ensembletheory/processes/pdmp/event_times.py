@@ -14,6 +14,10 @@ process, where beta < 0 occurs as soon as S is not diagonal, and alpha = v^T S (
 (2019); Bouchard-Cote, Vollmer & Doucet (2018).
 """
 
+from collections.abc import Callable
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -35,10 +39,10 @@ def event_time(alpha: Numbers, beta: Numbers, energy: Numbers, constant: Numbers
     Raises:
         ValueError: if an energy is not positive or a constant is negative, or a value is not finite.
     """
-    alpha, beta, energy, constant = _together(alpha, beta, energy, constant)
+    alpha, beta, energy, constant = _checked(alpha, beta, ("energy", energy), constant)
     if is_concrete(energy) and np.any(np.asarray(energy) <= 0):
         refuse("energy", f"{float(jnp.min(energy)):.6g}", "positive numbers", "It is a draw of the exponential law, which is positive.")
-    return wait(alpha, beta, energy, constant)
+    return _together(wait, alpha, beta, energy, constant)
 
 
 def hazard(alpha: Numbers, beta: Numbers, s: Numbers, constant: Numbers = 0.0) -> Float[Array, "..."]:
@@ -47,10 +51,10 @@ def hazard(alpha: Numbers, beta: Numbers, s: Numbers, constant: Numbers = 0.0) -
     Raises:
         ValueError: if a time or a constant is negative, or a value is not finite.
     """
-    alpha, beta, s, constant = _together(alpha, beta, s, constant)
+    alpha, beta, s, constant = _checked(alpha, beta, ("s", s), constant)
     if is_concrete(s) and np.any(np.asarray(s) < 0):
         refuse("s", f"{float(jnp.min(s)):.6g}", "times >= 0", "A clock starts at 0.")
-    return spent(alpha, beta, s, constant)
+    return _together(spent, alpha, beta, s, constant)
 
 
 def survival(alpha: Numbers, beta: Numbers, s: Numbers, constant: Numbers = 0.0) -> Float[Array, "..."]:
@@ -94,8 +98,13 @@ def spent(alpha: Float[Array, "..."], beta: Float[Array, "..."], s: Float[Array,
     return on_the_line if constant is None else on_the_line + constant * s
 
 
-def _together(alpha: Numbers, beta: Numbers, third: Numbers, constant: Numbers) -> tuple[Float[Array, "..."], ...]:
-    arrays = [as_floats(name, value) for name, value in (("alpha", alpha), ("beta", beta), ("energy or s", third), ("constant", constant))]
+def _checked(alpha: Numbers, beta: Numbers, third: tuple[str, Numbers], constant: Numbers) -> tuple[Float[Array, "..."], ...]:
+    arrays = tuple(as_floats(name, value) for name, value in (("alpha", alpha), ("beta", beta), third, ("constant", constant)))
     if is_concrete(arrays[3]) and np.any(np.asarray(arrays[3]) < 0):
         refuse("constant", f"{float(jnp.min(arrays[3])):.6g}", "rates >= 0", "A rate is not negative.")
-    return tuple(jnp.broadcast_arrays(*arrays))
+    return arrays
+
+
+@partial(jax.jit, static_argnums=0)
+def _together(function: Callable[..., Array], *arrays: Float[Array, "..."]) -> Float[Array, "..."]:
+    return function(*jnp.broadcast_arrays(*arrays))

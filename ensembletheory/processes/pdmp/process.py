@@ -71,10 +71,11 @@ class Skeleton(eqx.Module):
         Raises:
             ValueError: if a time is later than the last event that was kept of a path.
         """
-        asked = jnp.atleast_1d(as_floats("times", times))
-        if is_concrete(asked, self.times) and (float(asked.min()) < 0 or float(asked.max()) > float(self.times[:, -1].min()) * (1 + 1e-12)):
-            expected = f"times from 0 to {float(self.times[:, -1].min()):.6g}, up to which every path is known"
-            refuse("times", f"{float(asked.min()):.6g} to {float(asked.max()):.6g}", expected, "Keep more events.")
+        asked = as_floats("times", times).reshape(-1)
+        if is_concrete(asked, self.times):
+            least, most, known = np.min(asked), np.max(asked), np.min(np.asarray(self.times)[:, -1])
+            if least < 0 or most > known * (1 + 1e-12):
+                refuse("times", f"{least:.6g} to {most:.6g}", f"times from 0 to {known:.6g}, up to which every path is known", "Keep more events.")
         return _between(self, asked)
 
 
@@ -202,8 +203,7 @@ class PiecewiseDeterministic(Clock):
             refuse("n", str(n), "at least 1", "Ask for one path or more.")
         start = self.target if start is None else start
         self._require(start)
-        key_path, key_start, key_velocity = jax.random.split(key, 3)
-        return key_path, start.sample(key_start, n), self.draw_velocities(key_velocity, n)
+        return _started(self, key, n, start)
 
     def _require(self, start: Law) -> None:
         if start.dim != self.dim:
@@ -301,6 +301,13 @@ def _first(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "
 
 
 @eqx.filter_jit
+def _started(process: PiecewiseDeterministic, key: PRNGKeyArray, n: int, start: Law) -> tuple[PRNGKeyArray, Float[Array, "n d"], Float[Array, "n d"]]:
+    """The key of the paths, and positions and velocities at time 0."""
+    key_path, key_start, key_velocity = jax.random.split(key, 3)
+    return key_path, start.sample(key_start, n), process.draw_velocities(key_velocity, n)
+
+
+@eqx.filter_jit
 def _run(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n d"], v: Float[Array, "n d"], until: Float[Array, ""]) -> Simulation:
     prepared, n = process._prepared(), len(x)
     words, path = _first(process, key, x, v, until)
@@ -346,7 +353,7 @@ def _skeleton(
     later = jax.lax.scan(step, path, jnp.arange(events, dtype=jnp.uint32))[1]
     first = (until - path.left, path.z.T, path.v.T)
     times, z, velocities = (jnp.swapaxes(jnp.concatenate([begin[None], rest]), 0, 1) for begin, rest in zip(first, later, strict=True))
-    return times, process.target.mean + z, velocities
+    return times, process.target.mean[None, None, :] + z, velocities
 
 
 @eqx.filter_jit

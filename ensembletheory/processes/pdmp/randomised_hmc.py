@@ -48,7 +48,7 @@ class RandomisedHmc(PiecewiseDeterministic):
     refreshment: Float[Array, ""]
     horizon: Float[Array, ""]
 
-    def __init__(self, target: Gaussian, refreshment: Numbers = 1.0, horizon: Numbers = 10.0):
+    def __init__(self, target: Law, refreshment: Numbers = 1.0, horizon: Numbers = 10.0):
         self.target, self.horizon = checked_target(target), positive("horizon", horizon)
         self.refreshment = checked_rate("refreshment", refreshment, "The flow alone keeps the energy, so that the target is not reached.")
 
@@ -64,7 +64,7 @@ class RandomisedHmc(PiecewiseDeterministic):
         """`n` draws of N(0, I)."""
         return jax.random.normal(key, (n, self.dim), self.target.mean.dtype)
 
-    def moments(self, law: Law, t: Numbers) -> tuple[Float[Array, " 2d"], Float[Array, "2d 2d"]]:
+    def moments(self, law: Law, t: Numbers) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
         """The exact mean and covariance matrix of (x, v) at time t, of positions begun from `law` with stationary velocities.
 
         Raises:
@@ -86,7 +86,7 @@ class RandomisedHmc(PiecewiseDeterministic):
         """A product of two oscillations is half the sum of two of the difference and of the sum of their frequencies."""
         w, Q, y, u = _modal(prepared, z, v)
         linear = y * _cosine(w, s[None, :]) + u * _sine(w, s[None, :])
-        pairs = [_product(w[j], y[j], u[j], w[k], y[k], u[k], s) * (Q[:, j] * Q[:, k])[:, None] * (2 - (j == k)) for j in range(len(Q)) for k in range(j + 1)]
+        pairs = [_product(w[j], y[j], u[j], w[k], y[k], u[k], s)[None, :] * (Q[:, j] * Q[:, k])[:, None] * (2 - (j == k)) for j in range(len(Q)) for k in range(j + 1)]
         return along(Q, linear), reduce(jnp.add, pairs)
 
     def _rates(self, prepared: Modes, z: Lanes, v: Lanes) -> Clocks:
@@ -103,7 +103,7 @@ class RandomisedHmc(PiecewiseDeterministic):
 
 
 @eqx.filter_jit
-def _moments(process: RandomisedHmc, mean: Float[Array, " d"], cov: Float[Array, "d d"], t: Float[Array, ""]) -> tuple[Float[Array, " 2d"], Float[Array, "2d 2d"]]:
+def _moments(process: RandomisedHmc, mean: Float[Array, " d"], cov: Float[Array, "d d"], t: Float[Array, ""]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
     w, Q = process._prepared()
     begun, rate, none = mean - process.target.mean, process.refreshment, jnp.zeros_like(t)
 

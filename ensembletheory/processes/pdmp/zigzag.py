@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, is_concrete
-from ensembletheory.laws import Gaussian
+from ensembletheory.laws import Gaussian, Law
 from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.pdmp.event_times import spent, wait
 from ensembletheory.processes.pdmp.process import Clocks, Lanes, PiecewiseDeterministic, Rings, Times, along, checked_rate, checked_target
@@ -37,7 +37,7 @@ class ZigZag(PiecewiseDeterministic):
     horizon: Float[Array, ""]
     _added: Float[Array, ""] | None  # None where it is known to be 0, so that programs leave it out
 
-    def __init__(self, target: Gaussian, refreshment: Numbers = 0.0, horizon: Numbers = 10.0):
+    def __init__(self, target: Law, refreshment: Numbers = 0.0, horizon: Numbers = 10.0):
         self.target, self.horizon = checked_target(target), positive("horizon", horizon)
         rate = checked_rate("refreshment", refreshment)
         self._added = None if is_concrete(rate) and float(rate) == 0 else rate
