@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ensembletheory.covariance import as_covariance, refuse_singular
 from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.fields import Field
@@ -47,7 +48,9 @@ def with_momenta(law: Law, mass: Numbers = 1.0) -> Gaussian | GaussianMixture:
         TypeError: if `law` is of another kind.
     """
     data = as_gaussians(law)
-    return _with_momenta(data, Gaussian(jnp.zeros(data.dim), mass))
+    momenta = as_covariance("mass", mass, data.dim)
+    refuse_singular("mass", momenta)
+    return _with_momenta(data, Gaussian(jnp.zeros(data.dim), momenta))
 
 
 class VelocityPredictor(Field):

@@ -145,13 +145,13 @@ def _along_axis(process: Reflection, m: Float[Array, ""], S: Float[Array, ""], t
     """The log-density of one component on one axis at x, and its velocity there."""
     w, rate = process.half_width, process.speed**2 * t
     v, even = S + rate * t, 4 * process.half_width**2 / np.pi
-    n = np.arange(-_TERMS - _FEWEST, _TERMS + _FEWEST + 1)
+    n = np.arange(-_TERMS - _FEWEST, _TERMS + _FEWEST + 1.0)
     sign = np.where(n % 2, -1.0, 1.0)
     narrow = jnp.minimum(v, even)
     gap = 2 * w * n + sign * x - m
     logs = -0.5 * gap**2 / narrow - 0.5 * jnp.log(2 * np.pi * narrow)
     near = jax.nn.logsumexp(logs), rate / narrow * jnp.sum(jax.nn.softmax(logs) * sign * gap)
-    f = np.pi / (2 * w) * np.arange(1, _TERMS + 1)
+    f = np.pi / (2 * w) * np.arange(1.0, _TERMS + 1)
     terms = jnp.exp(-0.5 * f**2 * jnp.maximum(v, even)) * jnp.cos(f * (m + w)) / w
     density = 1 / (2 * w) + jnp.sum(terms * jnp.cos(f * (x + w)))
     far = jnp.log(density), rate * jnp.sum(f * terms * jnp.sin(f * (x + w))) / density
@@ -183,5 +183,5 @@ def _folded(y: Float[Array, "..."], w: Float[Array, ""]) -> Float[Array, "..."]:
 
 @eqx.filter_jit
 def _unevenness(process: Reflection, t: Float[Array, ""], dim: int) -> Float[Array, ""]:
-    f = np.pi / (2 * process.half_width) * np.arange(1, 200)
+    f = np.pi / (2 * process.half_width) * np.arange(1.0, 200.0)
     return jnp.expm1(dim * jnp.log1p(2 * jnp.sum(jnp.exp(-0.5 * (f * process.speed * t) ** 2))))
