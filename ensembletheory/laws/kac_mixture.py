@@ -205,20 +205,30 @@ def _total(weights: Float[Array, " K"], logs: Float[Array, " K"], ranks: Float[A
 
 
 def along_axes(data: Gaussian | GaussianMixture) -> tuple[Float[Array, " K"], Float[Array, "K d"], Float[Array, "K d"]]:
-    """Weights, means and standard deviations of components with diagonal covariances."""
-    weights, components = weighted_components(data)
-    covariances = components.covariance
+    """Weights, means and standard deviations of components with independent coordinates.
+
+    Raises:
+        ValueError: if a covariance is not diagonal, or is singular.
+    """
     if is_singular(data):
         refuse("data", "a Gaussian with a singular covariance", "positive variances", "For points use FiniteLaw.")
-    if not isinstance(covariances, AxisAligned):
-        matrices = jax.vmap(lambda covariance: covariance.as_matrix())(covariances)
-        if not is_concrete(matrices):
+    weights, means, deviations, correlation = _along_axes(data)
+    if not isinstance(data.covariance if isinstance(data, Gaussian) else data.components.covariance, AxisAligned):
+        if not is_concrete(correlation):
             refuse("data", "traced full covariances", "diagonal covariances, given as (K, d) variances", "The telegraph process moves coordinates independently.")
-        full = np.asarray(matrices)
-        if np.any(full * (1 - np.eye(full.shape[-1]))[None] != 0):
-            remedy = "The telegraph process moves coordinates independently: rotate the data, or take more components."
-            refuse("data", f"a covariance with off-diagonal {np.max(np.abs(full * (1 - np.eye(full.shape[-1]))[None])):.6g}", "diagonal covariances", remedy)
-    return weights, components.mean, jnp.sqrt(jax.vmap(lambda covariance: covariance.diagonal())(covariances))
+        if float(correlation) > 0:
+            remedy = "Coordinates move independently: rotate the data, or take more components."
+            refuse("data", f"a covariance with off-diagonal {float(correlation):.6g}", "diagonal covariances", remedy)
+    return weights, means, deviations
+
+
+@eqx.filter_jit
+def _along_axes(data: Gaussian | GaussianMixture) -> tuple[Float[Array, " K"], Float[Array, "K d"], Float[Array, "K d"], Float[Array, ""]]:
+    """Weights, means and standard deviations, and the largest entry off the diagonal of a covariance."""
+    weights, components = weighted_components(data)
+    matrices = jax.vmap(lambda component: component.cov)(components)
+    diagonal = jnp.diagonal(matrices, axis1=1, axis2=2)
+    return weights, components.mean, jnp.sqrt(diagonal), jnp.max(jnp.abs(matrices - diagonal[:, :, None] * jnp.eye(data.dim)[None]))
 
 
 @eqx.filter_jit

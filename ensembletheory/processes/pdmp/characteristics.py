@@ -11,15 +11,12 @@ In d dimensions the zig-zag process of a target with independent coordinates mov
 component stays one: p_t(x, v) = sum_k w_k prod_j p_{k,j,t}(x_j, v_j), each factor a solution on the line (`ZigZagTables`).
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ensembletheory.covariance import AxisAligned
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.laws import Gaussian, GaussianMixture
 from ensembletheory.laws.kac_mixture import along_axes, ratios_of_parts
@@ -53,27 +50,26 @@ class ZigZagTables(eqx.Module):
     log_densities: Float[Array, "m tables 2 n"]
 
     def __init__(self, process: ZigZag, law: Gaussian | GaussianMixture, times: Numbers, half_width: float = 8.0, points: int = 3201):
-        covariance = process.target.covariance
-        if not isinstance(covariance, AxisAligned) and np.any(np.asarray(process.target.cov) != np.diag(np.diag(process.target.cov))):
+        covariance = np.asarray(process.target.cov)
+        if np.any(covariance != np.diag(np.diag(covariance))):
             refuse("process", "a target with correlated coordinates", "independent coordinates", "Other coordinates then turn a velocity too: only simulation is left.")
         if law.dim != process.dim:
             refuse("law", f"dimension {law.dim}", f"dimension {process.dim}, that of the process", "Give the process and the law the same space.")
         self.weights, means, deviations = along_axes(law)
-        self.grid = jnp.linspace(-half_width, half_width, points)
-        cell = 2 * half_width / (points - 1)
-        if float(np.min(deviations)) < _LEAST_CELLS * cell:
-            got, need = f"cells of {cell:.3g} for a standard deviation of {float(np.min(deviations)):.3g}", int(4 * half_width / float(np.min(deviations))) + 1
+        self.grid = jnp.asarray(np.linspace(-half_width, half_width, points))
+        cell, narrowest = 2 * half_width / (points - 1), float(np.min(np.asarray(deviations)))
+        if narrowest < _LEAST_CELLS * cell:
+            got, need = f"cells of {cell:.3g} for a standard deviation of {narrowest:.3g}", int(2 * half_width * _LEAST_CELLS / narrowest) + 2
             refuse("points", got, f"at least {_LEAST_CELLS:g} cells a standard deviation", f"Take {need} points or more.")
         asked = as_floats("times", times)
         rounds = np.rint(np.asarray(asked) / cell).astype(int)
         self.times = jnp.asarray(rounds * cell)
-        rows = np.stack([means, deviations, *(np.broadcast_to(part, means.shape) for part in (process.target.mean, np.diag(process.target.cov)))], axis=-1).reshape(-1, 4)
+        rows = np.stack([means, deviations, *(np.broadcast_to(part, means.shape) for part in (process.target.mean, np.diag(covariance)))], axis=-1).reshape(-1, 4)
         unique, which = np.unique(rows, axis=0, return_inverse=True)
         self.which = jnp.asarray(which.reshape(means.shape))
         order = np.argsort(rounds)
         lasting = jnp.asarray(np.diff(rounds[order], prepend=0))
-        densities = _tables(self.grid, jnp.asarray(unique), process.refreshment, lasting)
-        self.log_densities = jnp.log(jnp.maximum(densities, _FLOOR))[np.argsort(order)]
+        self.log_densities = _tables(self.grid, jnp.asarray(unique), process.refreshment, lasting, jnp.asarray(np.argsort(order)))
 
     def turned_ratios(self, t: Float[Array, ""], x: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, " d"]:
         """p_t(x, R_j v) / p_t(x, v) at the kept time nearest to t, linear in x between the points of the grid in the logarithm of each factor."""
@@ -124,8 +120,8 @@ def transported(rates: Float[Array, "2 n"], densities: Float[Array, "2 n"], dura
 
 
 @eqx.filter_jit
-def _tables(grid: Float[Array, " n"], rows: Float[Array, "tables 4"], refreshment: Float[Array, ""], lasting: Int[Array, " m"]) -> Any:
-    """The densities of all tables after each of the given numbers of steps, one after the other."""
+def _tables(grid: Float[Array, " n"], rows: Float[Array, "tables 4"], refreshment: Float[Array, ""], lasting: Int[Array, " m"], order: Int[Array, " m"]) -> Array:
+    """Logarithms of the densities of all tables after each of the given numbers of steps, one after the other, and then in another order."""
     mean, deviation, centre, variance = (column[:, None] for column in rows.T)
     start = jnp.exp(-0.5 * ((grid[None, :] - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi)) / 2
     pull = (grid[None, :] - centre) / variance
@@ -135,4 +131,4 @@ def _tables(grid: Float[Array, " n"], rows: Float[Array, "tables 4"], refreshmen
         later = jax.vmap(transported, in_axes=(0, 0, None, None))(rates, p, grid[1] - grid[0], steps)
         return later, later
 
-    return jax.lax.scan(advanced, jnp.stack([start, start], axis=1), lasting)[1]
+    return jnp.log(jnp.maximum(jax.lax.scan(advanced, jnp.stack([start, start], axis=1), lasting)[1], _FLOOR))[order]

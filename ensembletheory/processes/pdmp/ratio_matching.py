@@ -19,6 +19,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
@@ -105,8 +106,8 @@ def _pair(argument: str, values: Numbers) -> Float[Array, " 2"]:
     pair = as_floats(argument, values)
     if pair.shape != (2,):
         refuse(argument, f"shape {pair.shape}", "(2,)", "One number for each of the two states.")
-    if is_concrete(pair) and float(jnp.min(pair)) < 0:
-        refuse(argument, f"{float(jnp.min(pair)):.6g}", "numbers >= 0", "Masses and their ratios are not negative.")
+    if is_concrete(pair) and np.min(np.asarray(pair)) < 0:
+        refuse(argument, f"{np.min(np.asarray(pair)):.6g}", "numbers >= 0", "Masses and their ratios are not negative.")
     return pair
 
 

@@ -133,10 +133,9 @@ class RefreshedMixture(eqx.Module):
         if paths < 2:
             refuse("paths", str(paths), "at least 2, to know the standard error", "Take some hundreds.")
         self.process, (self.weights, means, deviations) = process, along_axes(law)
-        self.means, self.variances = means - process.target.mean[None, :], deviations**2
-        expected = float(process.refreshment * process.horizon)
+        expected = float(process.refreshment) * float(process.horizon)
         most = int(expected + 8 * np.sqrt(expected) + 16)  # exceeded with probability below 1e-12
-        self.events = jnp.cumsum(jax.random.exponential(key, (paths, most)) / process.refreshment, axis=1)
+        self.means, self.variances, self.events = _begun(key, process, means, deviations, (paths, most))
 
     def turned(self, t: Float[Array, ""]) -> tuple[Float[Array, " J"], Float[Array, " J"]]:
         """C and g of every path at time t."""
@@ -257,6 +256,12 @@ def refreshed(
 
 def _rings(key: PRNGKeyArray, rate: Float[Array, ""], h: Float[Array, ""]) -> Array:
     return jax.random.uniform(key, (), rate.dtype) < -jnp.expm1(-rate * h)
+
+
+@eqx.filter_jit
+def _begun(key: PRNGKeyArray, process: RandomisedHmc, means: Array, deviations: Array, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
+    events = jnp.cumsum(jax.random.exponential(key, shape) / process.refreshment, axis=1)
+    return means - process.target.mean[None, :], deviations**2, events
 
 
 @eqx.filter_jit
