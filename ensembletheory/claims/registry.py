@@ -36,6 +36,7 @@ SOURCES = (
     "nonreversible",
     "hamiltonian",
     "hamiltonian_models",
+    "integration_cost",
 )
 
 

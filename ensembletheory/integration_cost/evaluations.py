@@ -65,7 +65,8 @@ def evaluations_a_step(method: Method) -> int:
 
     def step(start: Float[Array, " n"]) -> Float[Array, " n"]:
         sampler, scheme = method.sampler(_STANDARD, 1), method.scheme
-        return scheme.step(sampler.process, _Counted(sampler.field, calls), *sampler.grid, start, jnp.zeros((scheme.draws, start.size)))
+        first, last = sampler.grid
+        return scheme.step(sampler.process, _Counted(sampler.field, calls), first, last, start, jnp.zeros((scheme.draws, start.size)))
 
     eqx.filter_eval_shape(step, method.model.prior(_STANDARD).mean)
     return len(calls)

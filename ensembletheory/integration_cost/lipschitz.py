@@ -9,9 +9,9 @@ It does not change when time is scaled, but it depends on the metric of the spac
 | Hamiltonian, quarter turn, momenta in the units that make it a rotation | pi / 2 |
 | Hamiltonian, quarter turn, momenta in the units of the prior | pi/2 max(s, 1/s) |
 
-so that the quarter turn is shorter than transport iff |log s| > pi / 2, in the first units. **In the units of the prior no linear flow is shorter than |log s|**, with momenta or
-without, Hamiltonian or not: as the prior is N(0, I), s is the norm of the first row of the flow's matrix N, which lies between 1 / |N^{-1}| and |N|, and both norms are at most
-e^{int |Dv|}. In other units of momentum the time may be as short as one likes: without potential, for s > 1, it is (s^2 - 1)^{1/2} times that unit.
+so that the quarter turn is shorter than transport iff |log s| > pi / 2, in the first units. **In the units of the prior no linear flow is shorter than |log s|**, with
+momenta or without, Hamiltonian or not: as the prior is N(0, I), s is the norm of the first row of the flow's matrix N, which lies between 1 / |N^{-1}| and |N|, and both
+norms are at most e^{int |Dv|}. In other units of momentum the time may be as short as one likes: without potential, for s > 1, it is (s^2 - 1)^{1/2} times that unit.
 """
 
 import jax
