@@ -33,6 +33,8 @@ SOURCES = (
     "flow_matching",
     "noising",
     "sampler_bounds",
+    "pdmp",
+    "kac",
     "nonreversible",
     "hamiltonian",
     "hamiltonian_models",
