@@ -212,7 +212,7 @@ def williamson(P: Float[Array, "n n"]) -> tuple[Float[Array, " d"], Float[Array,
     """
     R, d = sqrtm(P), P.shape[0] // 2
     turned = jnp.concatenate([R[:, d:], -R[:, :d]], axis=1) @ R  # R^T J^T R would have the other sign: R J = [-R_p, R_q]
-    eigenvalues, vectors = jnp.linalg.eigh(-1j * turned)
-    nu, of_plus = eigenvalues[d:], vectors[:, d:] * np.sqrt(2)
-    O = jnp.concatenate([of_plus.imag, of_plus.real], axis=1)
+    eigenvalues, vectors = jnp.linalg.eigh(jax.lax.complex(jnp.zeros_like(turned), -turned))
+    nu, of_plus = eigenvalues[d:], vectors[:, d:]
+    O = np.sqrt(2) * jnp.concatenate([of_plus.imag, of_plus.real], axis=1)
     return nu, R @ O / jnp.sqrt(jnp.concatenate([nu, nu]))[None, :]

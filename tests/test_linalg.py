@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from ensembletheory.linalg import cholesky, logdet, lyapunov, solve_lower, solve_lower_transposed, solve_spd, sqrtm
+from ensembletheory.linalg import cholesky, logdet, lyapunov, solve_lower, solve_lower_transposed, solve_spd, sqrtm, williamson
 from tests.helpers import spd
 
 
@@ -55,3 +55,16 @@ def test_lyapunov_solves_its_equation():
     A, C = spd(rng, 3), rng.normal(size=(3, 3))
     X = lyapunov(jnp.asarray(A), jnp.asarray(C))
     np.testing.assert_allclose(A @ X + X @ A, C, atol=1e-13)
+
+
+def test_williamson_form():
+    """P = S diag(nu, nu) S^T with S^T J S = J, also where two symplectic eigenvalues are equal."""
+    rng = np.random.default_rng(8)
+    d = 2
+    J = np.block([[np.zeros((d, d)), np.eye(d)], [-np.eye(d), np.zeros((d, d))]])
+    turn = scipy.linalg.expm(J @ spd(rng, 2 * d))
+    for P in (spd(rng, 2 * d), turn @ np.diag([0.7, 0.7, 0.7, 0.7]) @ turn.T):
+        nu, S = map(np.asarray, jax.jit(williamson)(P))
+        np.testing.assert_allclose(nu, np.sort(abs(np.linalg.eigvals(J @ P)))[::2], rtol=1e-10)
+        np.testing.assert_allclose(S.T @ J @ S, J, atol=1e-12)
+        np.testing.assert_allclose(S @ np.diag(np.r_[nu, nu]) @ S.T, P, rtol=1e-10, atol=1e-12)

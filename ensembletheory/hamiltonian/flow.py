@@ -28,7 +28,7 @@ from ensembletheory.laws.expectation import expectation
 from ensembletheory.laws.law import checked_point
 from ensembletheory.linalg import solve_spd, symmetrised
 from ensembletheory.processes.hamiltonian import Hamiltonian
-from ensembletheory.samplers import Leapfrog, Sampler, uniform_grid
+from ensembletheory.samplers import Leapfrog, Sampler, Scheme, uniform_grid
 from ensembletheory.samplers.splitting import KickDrift
 
 __all__ = ["HamiltonianFlow"]
@@ -53,7 +53,7 @@ class HamiltonianFlow(eqx.Module):
     sampler: Sampler
     prior: Law
 
-    def __init__(self, hamiltonian: Hamiltonian, prior: Law, steps: int, scheme: KickDrift | None = None, gradient: Field | None = None):
+    def __init__(self, hamiltonian: Hamiltonian, prior: Law, steps: int, scheme: Scheme | None = None, gradient: Field | None = None):
         scheme, field = Leapfrog() if scheme is None else scheme, hamiltonian.gradient() if gradient is None else gradient
         if not isinstance(scheme, KickDrift):
             refuse("scheme", type(scheme).__name__, "a palindromic splitting, which keeps volume and is undone by steps backward", "Use Leapfrog or Splitting.")

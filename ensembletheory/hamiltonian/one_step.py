@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix
+from jax.custom_derivatives import SymbolicZero
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, Float
 
@@ -200,14 +201,26 @@ def _integral_of_transport(mu: GaussianMixture, q: Float[Array, ""]) -> Float[Ar
     return q * x - _conjugate(mu, x, _transport(mu, jnp.zeros_like(q)))
 
 
-@_integral_of_transport.defjvp
 def _integral_of_transport_jvp(primals, tangents):
-    """By the envelope theorem x = T(q) may be held."""
+    """By the envelope theorem x = T(q) may be held; where mu is not varied, T(q) is all that is needed."""
     mu, q = primals
-    x, start = _transport(mu, q), _transport(mu, jnp.zeros_like(q))
-    value = q * x - _conjugate(mu, x, start)
-    slope_in_mu = jax.jvp(lambda law: -_conjugate(law, x, start), (mu,), (tangents[0],))[1]
-    return value, slope_in_mu + x * tangents[1]
+    x = _transport(mu, q)
+    slope = x * _filled(tangents[1], q)
+    if not all(map(_is_zero, jax.tree.leaves(tangents[0], is_leaf=_is_zero))):
+        start, in_mu = _transport(mu, jnp.zeros_like(q)), jax.tree.map(_filled, tangents[0], mu, is_leaf=_is_zero)
+        slope = slope + jax.jvp(lambda law: -_conjugate(law, x, start), (mu,), (in_mu,))[1]
+    return _integral_of_transport(mu, q), slope
+
+
+_integral_of_transport.defjvp(_integral_of_transport_jvp, symbolic_zeros=True)
+
+
+def _is_zero(tangent: object) -> bool:
+    return isinstance(tangent, SymbolicZero)
+
+
+def _filled(tangent: Array | SymbolicZero, primal: Array) -> Array:
+    return jnp.zeros_like(primal) if isinstance(tangent, SymbolicZero) else tangent
 
 
 @eqx.filter_jit
