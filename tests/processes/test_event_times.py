@@ -54,8 +54,9 @@ def test_hazard_is_the_integral_of_the_rate():
 
 def test_little_slopes_do_not_cancel():
     """For beta -> 0 the time tends to E / alpha; the difference of roots would be left with no digit."""
-    found = event_time([0.8, 0.8, 0.8, -1e-9], [1e-14, -1e-14, 1e-300, 1e-3], [0.3, 0.3, 0.3, 1e-12])
-    np.testing.assert_allclose(found, [0.375, 0.375, 0.375, 1e-6 + np.sqrt(2e-9)], rtol=1e-13)
+    found = event_time([0.8, 0.8, 0.8, -1e-9, 1e-200], [1e-14, -1e-14, 1e-300, 1e-3, 0.0], [0.3, 0.3, 0.3, 1e-12, 0.3])
+    np.testing.assert_allclose(found, [0.375, 0.375, 0.375, 1e-6 + np.sqrt(2e-9), 3e199], rtol=1e-13)
+    np.testing.assert_allclose(hazard([1e-200, -1e-200], [0.0, 1e-200], [3e199, 3.0]), [0.3, 2e-200], rtol=1e-13)
 
 
 def test_event_times_and_hazards_can_be_differentiated():

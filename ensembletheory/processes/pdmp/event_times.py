@@ -72,8 +72,9 @@ def wait(alpha: Float[Array, "..."], beta: Float[Array, "..."], energy: Float[Ar
     least, slope = (none if constant is None else constant), jnp.where(beta == 0, 1, jnp.abs(beta))
     begun = jnp.where(grows, jnp.maximum(-alpha, 0) / slope, 0)  # when the line begins to grow from 0
     rest = energy - least * begun
-    square = (a + least) ** 2 + 2 * beta * rest
-    on_the_line = begun + _over(2 * rest, a + least + _root(square))
+    gained, first = 2 * beta * rest, a + least
+    square = first**2 + gained
+    on_the_line = begun + _over(2 * rest, first + jnp.where(gained == 0, first, _root(square)))  # the square of a tiny rate is 0
     if constant is None:
         return jnp.where((square < 0) | ~(grows | (a > 0)), jnp.inf, on_the_line)
     fallen = jnp.where(beta < 0, a / slope, 0)  # when the line has fallen to 0
@@ -94,7 +95,7 @@ def spent(alpha: Float[Array, "..."], beta: Float[Array, "..."], s: Float[Array,
     """`hazard` of arrays of one shape, unchecked."""
     q = alpha + beta * s
     above, size = jnp.maximum(alpha, 0) + jnp.maximum(q, 0), jnp.abs(alpha) + jnp.abs(q)
-    on_the_line = s / 2 * above**2 / jnp.where(size > 0, size, 1)
+    on_the_line = s / 2 * above * (above / jnp.where(size > 0, size, 1))
     return on_the_line if constant is None else on_the_line + constant * s
 
 
