@@ -87,11 +87,9 @@ class KineticProcess(HomogeneousProcess):
         """E and W of one position and its momentum, over a time h >= 0."""
         return _blocks(self.friction / (2 * self.mass), 1 / self.mass, self.rate * h)
 
-    def advance(self, h: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
-        """The point a time h >= 0 after x, with z a draw of N(0, I), in O(d)."""
-        E, W = self.blocks(h)
-        noise = _lower_root(W) @ z.reshape(2, -1)
-        return (E @ x.reshape(2, -1) + noise).ravel()
+    def rooted_blocks(self, h: Float[Array, ""]) -> tuple[Float[Array, "2 2"], Float[Array, "2 2"]]:
+        """E and a lower L with L L^T = W, 0 where h is."""
+        return _rooted_blocks(self.friction / (2 * self.mass), 1 / self.mass, self.rate * h)
 
     def stationary(self, dim: int = 2) -> Gaussian:
         """N(0, I) x N(0, M I) on R^dim.
@@ -201,6 +199,7 @@ def _momenta_of(x: Float[Array, " d"]) -> Float[Array, " d"]:
     return x.at[:half].set(0.0)
 
 
+@jax.jit
 def _blocks(g: Array, inverse_mass: Array, b: Array) -> tuple[Float[Array, "2 2"], Float[Array, "2 2"]]:
     """E and W in the module's notation."""
     discriminant = g**2 - inverse_mass
@@ -241,13 +240,16 @@ def _series(x: Array, odd: int) -> Array:
     return jnp.polyval(jnp.asarray([1 / factorial(2 * k + odd) for k in reversed(range(_TERMS))]), x)
 
 
-def _lower_root(W: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
-    """The lower L with L L^T = W, and 0 where W is."""
-    moving = W[0, 0] > 0
-    L_xx = jnp.sqrt(jnp.where(moving, W[0, 0], 1.0))
+@jax.jit
+def _rooted_blocks(g: Array, inverse_mass: Array, b: Array) -> tuple[Float[Array, "2 2"], Float[Array, "2 2"]]:
+    E, W = _blocks(g, inverse_mass, b)
+    W_xx: Array = W[0, 0]
+    W_vv: Array = W[1, 1]
+    moving = W_xx > 0
+    L_xx = jnp.sqrt(jnp.where(moving, W_xx, 1.0))
     L_vx = W[1, 0] / L_xx
-    L_vv = jnp.sqrt(jnp.where(moving, W[1, 1] - L_vx**2, 1.0))
-    return jnp.where(moving, jnp.stack([jnp.stack([L_xx, jnp.zeros_like(L_xx)]), jnp.stack([L_vx, L_vv])]), 0.0)
+    L_vv = jnp.sqrt(jnp.where(moving, W_vv - L_vx**2, 1.0))
+    return E, jnp.where(moving, jnp.stack([jnp.stack([L_xx, jnp.zeros_like(L_xx)]), jnp.stack([L_vx, L_vv])]), 0.0)
 
 
 @eqx.filter_jit

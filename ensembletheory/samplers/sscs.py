@@ -42,9 +42,15 @@ class Sscs(Scheme):
     def step(self, process: KineticProcess, field: Field, t: Float[Array, ""], s: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, "2 d"]) -> Float[Array, " d"]:
         """The point at time s < t that follows x at time t."""
         h = t - s
-        x = _half(process, h, x, z[0])
+        E, L = process.rooted_blocks(h / 2)
+        flip = jnp.asarray([[-1.0], [1.0]])
+
+        def half(x: Float[Array, " d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
+            return (flip * (E @ (flip * x.reshape(2, -1)) + L @ z.reshape(2, -1))).ravel()
+
+        x = half(x, z[0])
         pulled = process.spread(t, field((t + s) / 2 if self.midpoint else t, x) + x / process.mass)
-        return _half(process, h, x + h * pulled, z[1])
+        return half(x + h * pulled, z[1])
 
     def check(self, process: Process, grid: Float[Array, " n"]) -> None:
         """Refuse a process that is not kinetic."""
@@ -60,9 +66,3 @@ def require_kinetic(scheme: Scheme, process: Process) -> None:
     if not isinstance(process, KineticProcess):
         expected = f"a kinetic Langevin diffusion, whose positions and momenta {type(scheme).__name__} moves in turn"
         refuse("process", type(process).__name__, expected, "Use CriticallyDampedLangevin, or EulerMaruyama with this process.")
-
-
-def _half(process: KineticProcess, h: Float[Array, ""], x: Float[Array, " d"], z: Float[Array, " d"]) -> Float[Array, " d"]:
-    """Phi of the process itself, over h / 2."""
-    flip = jnp.repeat(jnp.asarray([-1.0, 1.0]), x.shape[0] // 2)
-    return flip * process.advance(h / 2, flip * x, z)

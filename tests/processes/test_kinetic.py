@@ -152,7 +152,8 @@ def variances():
     grids = jnp.asarray(np.stack([padded(uniform_grid(CLD, n), 1025) for n in STEPS]))
     field, start = CLD.score(CLD.joint(et.Gaussian([0.0], 4.0))), CLD.stationary()
     run = eqx.filter_jit(lambda scheme: jax.vmap(lambda grid: Sampler(CLD, field, scheme, grid).kernel(2).push(start).cov)(grids))
-    return {name: np.asarray(run(scheme)) for name, scheme in {"sscs": Sscs(), "em": EulerMaruyama()}.items()}
+    found = {name: np.asarray(run(scheme)) for name, scheme in {"sscs": Sscs(), "em": EulerMaruyama()}.items()}
+    return found | {"midpoint": np.asarray(Sampler(CLD, field, Sscs(midpoint=True), uniform_grid(CLD, 256)).kernel(2).push(start).cov)}
 
 
 def test_published_errors_of_sscs_and_euler_maruyama(variances):
@@ -161,6 +162,11 @@ def test_published_errors_of_sscs_and_euler_maruyama(variances):
     for name, order in (("sscs", 1.0), ("em", 1.0)):
         rates = np.log2(np.abs((variances[name][:-1, 0, 0] - 4) / (variances[name][1:, 0, 0] - 4)))
         np.testing.assert_allclose(rates, order, atol=0.03)
+
+
+def test_the_score_at_mid_step_does_not_raise_the_order(variances):
+    assert variances["midpoint"][0, 0] - 4 == pytest.approx(-0.0339, abs=5e-5)
+    np.testing.assert_allclose(variances["midpoint"], variance_of_sampler("sscs", 256, midpoint=0.5), rtol=1e-10)
 
 
 @pytest.mark.parametrize("scheme", ["sscs", "em"])
