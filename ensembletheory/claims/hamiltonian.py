@@ -116,7 +116,7 @@ def _euler(mass, stiffness, coupling, time) -> Float[Array, "4 4"]:
 
 def _scaled(mass, stiffness, coupling, time) -> Float[Array, "4 4"]:
     """Volume kept, but areas not: one position is stretched and the other shrunk, and no momentum is."""
-    return _flow(mass, stiffness, coupling, time) * jnp.asarray([1.2, 1 / 1.2, 1.0, 1.0])[:, None]
+    return _flow(mass, stiffness, coupling, time) * jnp.asarray([2.0, 0.5, 1.0, 1.0])[:, None]
 
 
 def _symplectic_squares(P: Float[Array, "4 4"]) -> Float[Array, " 2"]:

@@ -42,6 +42,7 @@ from ensembletheory.hamiltonian.mean_field import mean_field_reverse_model as me
 from ensembletheory.hamiltonian.mean_field import moment_encoder as moment_encoder
 from ensembletheory.hamiltonian.mean_field import reverse_encoder_gap as reverse_encoder_gap
 from ensembletheory.hamiltonian.one_step import OneStepPotential as OneStepPotential
+from ensembletheory.hamiltonian.one_step import best_gaussian_encoder as best_gaussian_encoder
 from ensembletheory.hamiltonian.one_step import gaussian_encoder_gap as gaussian_encoder_gap
 from ensembletheory.hamiltonian.one_step import one_step_flow as one_step_flow
 from ensembletheory.hamiltonian.one_step import one_step_gaussian as one_step_gaussian

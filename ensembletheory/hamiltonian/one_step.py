@@ -42,7 +42,7 @@ from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.hamiltonian import QuadraticHamiltonian, SeparableHamiltonian
 from ensembletheory.quadrature import gauss_legendre
 
-__all__ = ["OneStepPotential", "gaussian_encoder_gap", "one_step_flow", "one_step_gaussian"]
+__all__ = ["OneStepPotential", "best_gaussian_encoder", "gaussian_encoder_gap", "one_step_flow", "one_step_gaussian"]
 
 _NODES = 16
 _REACH = 8.5  # standard deviations of q_0: what lies beyond weighs less than 1e-16
@@ -151,6 +151,18 @@ def gaussian_encoder_gap(potential: OneStepPotential, points: int = 321) -> Esti
     return Estimate(fine, jnp.abs(fine - coarse), "quadrature")
 
 
+def best_gaussian_encoder(potential: OneStepPotential, q: Numbers) -> Gaussian:
+    """The Gaussian law of p_1 that is nearest, in KL(encoder || posterior), to what the exact one-step flow leaves of the momentum at q_1 = q."""
+    return Gaussian(*_best_encoder(potential, jnp.asarray(q, potential.step.dtype)))
+
+
+@eqx.filter_jit
+def _best_encoder(potential: OneStepPotential, q: Float[Array, ""]) -> tuple[Float[Array, " 1"], Float[Array, " 1"]]:
+    nodes, weights, transported = _rule(potential)
+    a, log_b = _least_loss(nodes, weights, _losses(potential, nodes, transported, q))[1]
+    return ((potential.transport(q) - a) / potential.c)[None], (jnp.exp(log_b) / potential.c)[None] ** 2
+
+
 def _narrowed(target: GaussianMixture, variances: Float[Array, "K 1"], c: Float[Array, ""]) -> GaussianMixture | FiniteLaw:
     """The law mu with mu * N(0, c^2) = target."""
     rest = variances - c**2
@@ -232,8 +244,8 @@ def _gaps(potential: OneStepPotential, points: int) -> tuple[Float[Array, ""], F
     log_density = jax.vmap(target._log_prob)(q[:, None])
 
     def at(point, log_rho):
-        losses = nodes**2 / 2 + (point - transported) ** 2 / (2 * potential.c**2)
-        return _least_loss(nodes, weights, losses) + log_rho + jnp.log(potential.c) + (np.log(2 * np.pi) - 1) / 2
+        least, _ = _least_loss(nodes, weights, _losses(potential, nodes, transported, point))
+        return least + log_rho + jnp.log(potential.c) + (np.log(2 * np.pi) - 1) / 2
 
     gaps = jnp.exp(log_density) * jax.lax.map(lambda both: at(*both), (q, log_density))
     spacing = q[1] - q[0]
@@ -250,8 +262,13 @@ def _rule(potential: OneStepPotential) -> tuple[Float[Array, " n"], Float[Array,
     return nodes, (jnp.diff(ends)[:, None] * jnp.asarray(weights)[None, :]).ravel(), jax.vmap(potential.transport)(nodes)
 
 
-def _least_loss(nodes: Float[Array, " n"], weights: Float[Array, " n"], losses: Float[Array, " n"]) -> Float[Array, ""]:
-    """The least E_{N(a, b^2)} loss - log b, over a and log b."""
+def _losses(potential: OneStepPotential, nodes: Float[Array, " n"], transported: Float[Array, " n"], q: Float[Array, ""]) -> Float[Array, " n"]:
+    """Minus the log-density of q_0 at the nodes given q_1 = q, up to a constant."""
+    return nodes**2 / 2 + (q - transported) ** 2 / (2 * potential.c**2)
+
+
+def _least_loss(nodes: Float[Array, " n"], weights: Float[Array, " n"], losses: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, " 2"]]:
+    """The least E_{N(a, b^2)} loss - log b, and the (a, log b) at which it is attained."""
 
     def loss(encoder, _=None):
         a, log_b = encoder
@@ -261,5 +278,6 @@ def _least_loss(nodes: Float[Array, " n"], weights: Float[Array, " n"], losses: 
     a, log_b = jnp.meshgrid(jnp.linspace(-4.0, 4.0, _POSITIONS), jnp.log(jnp.asarray(_WIDTHS)), indexing="ij")
     starts = jnp.stack([a.ravel(), log_b.ravel()], axis=1)
     best = starts[jnp.argmin(jax.vmap(loss)(starts))]
-    found = optimistix.minimise(loss, optimistix.BFGS(rtol=1e-8, atol=1e-10), best, max_steps=_STEPS, throw=False).value
-    return jnp.minimum(loss(cast(Array, found)), loss(best))
+    found = cast(Array, optimistix.minimise(loss, optimistix.BFGS(rtol=1e-8, atol=1e-10), best, max_steps=_STEPS, throw=False).value)
+    lower = loss(found) < loss(best)
+    return jnp.where(lower, loss(found), loss(best)), jnp.where(lower, found, best)

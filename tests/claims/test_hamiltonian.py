@@ -130,7 +130,7 @@ MUTANTS = {
     ("leapfrog-chebyshev-variance", "positions-alone"): (MODE, positions_alone),
     ("leapfrog-chebyshev-variance", "exact-flow"): (MODE, exact_flow),
     ("symplectic-invariants", "euler"): (PRIOR, changed(euler)),
-    ("symplectic-invariants", "volume-alone"): (PRIOR, changed(lambda instance: np.diag([1.2, 1 / 1.2, 1.0, 1.0]) @ flow(instance))),
+    ("symplectic-invariants", "volume-alone"): (PRIOR, changed(lambda instance: np.diag([2.0, 0.5, 1.0, 1.0]) @ flow(instance))),
     ("symplectic-invariants", "ordinary-spectrum"): (PRIOR, changed(flow, ordinary)),
     ("momentum-posterior", "other-prior"): (
         FLOW | {"deviations": np.array([1.0, 2.0, 0.5, 1.5])},

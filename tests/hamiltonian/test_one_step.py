@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special, stats
 
-from ensembletheory.hamiltonian import HamiltonianFlow, OneStepPotential, gaussian_encoder_gap, one_step_flow, one_step_gaussian
+from ensembletheory.hamiltonian import HamiltonianFlow, OneStepPotential, best_gaussian_encoder, gaussian_encoder_gap, one_step_flow, one_step_gaussian
 from ensembletheory.laws import Gaussian, GaussianMixture
 from tests.helpers import spd
 
@@ -152,6 +152,25 @@ def test_the_gap_of_gaussian_encoders():
     assert found.value == pytest.approx(0.37075454, abs=1e-7)
     assert found.error < 1e-6
     assert found.value == pytest.approx(gap_by_hand(0.4, 61), rel=2e-3)
+
+
+def test_the_best_gaussian_encoder():
+    """At q_1 = 1.7 the momentum began within one mode, q_0 > 0: a search over N(a, b^2) for p_1 by another minimiser finds the same."""
+    found = best_gaussian_encoder(OneStepPotential(BIMODAL, 0.4), 1.7)
+    start = np.linspace(-6, 6, 2000)
+    x = np.linspace(-5, 5, 200_001)
+    mixed = (special.ndtr((x + 2) / 0.3) + special.ndtr((x - 2) / 0.3)) / 2
+    moved, here = np.interp(special.ndtr(start), mixed, x), np.interp(1.7, x, special.ndtri(np.clip(mixed, 1e-300, 1 - 1e-16)))
+    momenta = (np.interp(special.ndtr(1.7), mixed, x) - start) / 0.4
+    log_posterior = -(start**2) / 2 - (1.7 - moved) ** 2 / (2 * 0.4**2)
+
+    def divergence(encoder):
+        log_own = -((momenta - encoder[0]) ** 2) * np.exp(-2 * encoder[1]) / 2 - encoder[1]
+        return np.trapezoid(np.exp(log_own) * (log_own - log_posterior), start)
+
+    best = optimize.minimize(divergence, [(np.interp(special.ndtr(1.7), mixed, x) - here) / 0.4, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).x
+    assert found.mean[0] == pytest.approx(best[0], abs=1e-4)
+    assert np.sqrt(found.cov[0, 0]) == pytest.approx(np.exp(best[1]), rel=1e-4)
 
 
 def test_no_gap_for_a_gaussian():
