@@ -38,6 +38,7 @@ from ensembletheory.fields import Field
 from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
 from ensembletheory.laws.mixture import with_components
+from ensembletheory.linalg import cholesky
 from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.homogeneous import HomogeneousProcess
 from ensembletheory.processes.path import as_gaussians
@@ -243,13 +244,8 @@ def _series(x: Array, odd: int) -> Array:
 @jax.jit
 def _rooted_blocks(g: Array, inverse_mass: Array, b: Array) -> tuple[Float[Array, "2 2"], Float[Array, "2 2"]]:
     E, W = _blocks(g, inverse_mass, b)
-    W_xx: Array = W[0, 0]
-    W_vv: Array = W[1, 1]
-    moving = W_xx > 0
-    L_xx = jnp.sqrt(jnp.where(moving, W_xx, 1.0))
-    L_vx = W[1, 0] / L_xx
-    L_vv = jnp.sqrt(jnp.where(moving, W_vv - L_vx**2, 1.0))
-    return E, jnp.where(moving, jnp.stack([jnp.stack([L_xx, jnp.zeros_like(L_xx)]), jnp.stack([L_vx, L_vv])]), 0.0)
+    moving: Array = W[0, 0] > 0
+    return E, jnp.where(moving, cholesky(jnp.where(moving, W, jnp.eye(2))), 0.0)
 
 
 @eqx.filter_jit

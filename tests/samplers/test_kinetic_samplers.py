@@ -64,6 +64,7 @@ def test_an_unstable_step_has_no_law_at_rest():
         law_at_rest(Sampler(et.processes.UnderdampedLangevin(FRICTION, MASS, RATE, 3.0), FIELD, Baoab(), [3.0, 0.0]).kernel(4))
 
 
+@pytest.mark.verify
 def test_draws_have_the_law():
     """SSCS on data of two positions that are correlated: moments of draws against the exact law."""
     process, data = et.processes.CriticallyDampedLangevin(), et.Gaussian([0.5, -1.0], [[2.0, 0.6], [0.6, 0.5]])
