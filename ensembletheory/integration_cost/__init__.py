@@ -3,6 +3,7 @@
 from ensembletheory.integration_cost.evaluations import divergences as divergences
 from ensembletheory.integration_cost.evaluations import evaluations_a_step as evaluations_a_step
 from ensembletheory.integration_cost.evaluations import evaluations_needed as evaluations_needed
+from ensembletheory.integration_cost.evaluations import joint_divergences as joint_divergences
 from ensembletheory.integration_cost.evaluations import steps_needed as steps_needed
 from ensembletheory.integration_cost.horizon import horizon_needed as horizon_needed
 from ensembletheory.integration_cost.horizon import initialisation_error as initialisation_error

@@ -10,7 +10,6 @@ of the next share one, and the last of all moves momenta alone, so that N steps 
 deviations of modes on the line.
 """
 
-from functools import partial
 
 import equinox as eqx
 import jax
@@ -25,7 +24,7 @@ from ensembletheory.integration_cost.methods import Method
 from ensembletheory.laws import Gaussian, standard_normal
 from ensembletheory.samplers.splitting import KickDrift
 
-__all__ = ["divergences", "evaluations_a_step", "evaluations_needed", "steps_needed"]
+__all__ = ["divergences", "evaluations_a_step", "evaluations_needed", "joint_divergences", "steps_needed"]
 
 _STANDARD = standard_normal(1)
 
@@ -42,6 +41,17 @@ def divergences(method: Method, deviations: Numbers, steps: int) -> Float[Array,
     if steps < 1:
         refuse("steps", str(steps), "at least 1", "The sampler takes steps from the prior to the data.")
     return _divergences(method, s, steps)
+
+
+def joint_divergences(method: Method, data: Gaussian, steps: int) -> Float[Array, " steps"]:
+    """KL(data || law of the draws) after 1, 2, ..., `steps` steps, in any dimension, for methods whose modes share something, such as a horizon.
+
+    Raises:
+        ValueError: if there is no step.
+    """
+    if steps < 1:
+        refuse("steps", str(steps), "at least 1", "The sampler takes steps from the prior to the data.")
+    return _joint_divergences(method, data, steps)
 
 
 def steps_needed(values: Numbers, tolerance: float) -> float:
@@ -82,10 +92,10 @@ class _Counted(Field):
 
 
 @eqx.filter_jit
-def _divergences(method: Method, deviations: Float[Array, " modes"], most: int) -> Float[Array, "modes steps"]:
-    def after(deviation: Float[Array, ""], steps: Array) -> Float[Array, ""]:
-        data = Gaussian(jnp.zeros(1), deviation[None] ** 2)
-        return kl(data, method.law(data, steps, most)).value
+def _joint_divergences(method: Method, data: Gaussian, most: int) -> Float[Array, " steps"]:
+    return jax.vmap(lambda steps: kl(data, method.law(data, steps, most)).value)(jnp.arange(1, most + 1))
 
-    counts = jnp.arange(1, most + 1)
-    return jax.lax.map(lambda deviation: jax.vmap(partial(after, deviation))(counts), deviations)
+
+@eqx.filter_jit
+def _divergences(method: Method, deviations: Float[Array, " modes"], most: int) -> Float[Array, "modes steps"]:
+    return jax.lax.map(lambda deviation: _joint_divergences(method, Gaussian(jnp.zeros(1), deviation[None] ** 2), most), deviations)

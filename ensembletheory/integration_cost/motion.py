@@ -20,7 +20,7 @@ __all__ = ["Rate", "Sized", "over_time"]
 Sized = tuple[Float[Array, ""], Float[Array, ""]]  # a value, and the size of the terms from which it is formed
 Rate = Callable[[Float[Array, "n n"], Float[Array, " n"], Gaussian], Sized]  # of V and c, where the velocity is V z + c, and of the law at that time
 
-_SHARES = np.concatenate([[0.0], 0.5 ** np.arange(10, 0, -1), [0.75, 1.0]])  # of time, closer towards the data
+_SHARES = np.union1d(0.5 ** np.arange(10, 5, -1), np.linspace(0.0, 1.0, 33))  # of time, closer towards the data; narrow, for rates with kinks
 
 
 def over_time(rate: Rate, model: Model, data: Gaussian) -> Estimate:
