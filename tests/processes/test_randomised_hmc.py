@@ -114,7 +114,7 @@ def abscissa(rate):
 
 @pytest.mark.parametrize(("power", "best", "fastest"), [(1, 2.0, 1.0), (2, 3 / np.sqrt(2), 1 / np.sqrt(2)), (4, 18 / (5 * np.sqrt(2)), 4 * np.sqrt(2) / 5)])
 def test_the_best_refreshments(power, best, fastest):
-    """Nearby ones forget more slowly, and at the best the rate is as stated; of the fourth moments it is derived here."""
+    """Nearby ones forget more slowly, and at the best the rate is as stated; that of fourth powers is derived here."""
     assert forgetting_rate(best, power) == pytest.approx(fastest, abs=3e-8)  # at power 1 a double eigenvalue, right to the root of rounding
     for factor in (0.5, 0.97, 1.03, 2.0):
         assert forgetting_rate(best * factor, power) < fastest - 1e-5

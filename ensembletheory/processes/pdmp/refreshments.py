@@ -31,7 +31,7 @@ def remembered(refreshment: Numbers, t: Numbers, power: int = 2) -> Float[Array,
     Args:
         refreshment: the rate lambda >= 0.
         t: the time, >= 0.
-        power: 1 for means, 2 for variances, 4 for fourth moments.
+        power: 1 for means, 2 for variances, 4 for what fourth moments need beside.
 
     Raises:
         ValueError: if rate or time are negative, or `power` is below 1.
