@@ -243,8 +243,9 @@ def _series(x: Array, odd: int) -> Array:
 
 @jax.jit
 def _rooted_blocks(g: Array, inverse_mass: Array, b: Array) -> tuple[Float[Array, "2 2"], Float[Array, "2 2"]]:
-    E, W = _blocks(g, inverse_mass, b)
-    moving: Array = W[0, 0] > 0
+    blocks: tuple[Array, Array] = _blocks(g, inverse_mass, b)
+    E, W = blocks
+    moving = W[0, 0] > 0
     return E, jnp.where(moving, cholesky(jnp.where(moving, W, jnp.eye(2))), 0.0)
 
 
