@@ -132,7 +132,7 @@ def _draw_rates(ax: Axes, data: Data) -> None:
         curve(ax, data["rates"], values, LOOKS[name])
         top = float(values[_at(data["rates"], BEST[power])])
         ax.plot(BEST[power], top, marker="o", color=LOOKS[name].color, markersize=4, linestyle="none", zorder=4)
-        write_beside(ax, BEST[power], top, LOOKS[name].label, LOOKS[name], (10, 6) if power == 2 else (6, 2))
+        write_beside(ax, BEST[power], top, LOOKS[name].label, LOOKS[name], (10, 6) if power == 2 else (5, 5))
     ax.set(xlabel=r"refreshment $\lambda$", xlim=(data["rates"][0], data["rates"][-1]), ylim=(0, 1.25))
 
 

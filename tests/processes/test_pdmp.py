@@ -11,7 +11,7 @@ from scipy import stats
 from ensembletheory.laws import Gaussian, GaussianMixture
 from ensembletheory.processes import BouncyParticle, ForwardEventChain, RandomisedHmc, ZigZag
 from ensembletheory.processes.pdmp.draws import normals, threefry, uniform
-from ensembletheory.processes.pdmp.process import _LANES
+from ensembletheory.processes.pdmp.process import _run
 from tests.helpers import assert_mean, assert_within_errors
 from tests.processes.ks import assert_ks, critical, distance, power
 
@@ -202,14 +202,13 @@ def test_simulations_are_the_paths_of_skeletons(name):
 
 
 def test_a_path_does_not_depend_on_the_others_nor_on_chunks():
-    process, n, until = PROCESSES["zigzag"], _LANES + 4, 1.5
-    rng = np.random.default_rng(0)
-    x, v = rng.normal(size=(n, 2)), rng.choice([-1.0, 1.0], size=(n, 2))
-    many, few = process.run(jax.random.key(1), x, v, until), process.run(jax.random.key(1), x[:N], v[:N], until)
-    np.testing.assert_allclose(np.asarray(many.positions)[:N], few.positions, rtol=1e-12)
-    at_once = process.skeleton(jax.random.key(3), n, KEPT, until=until)
-    assert np.all(np.asarray(at_once.times)[:, -1] == until)
-    np.testing.assert_allclose(process.simulate(jax.random.key(3), n, until=until).positions, np.asarray(at_once.positions)[:, -1], rtol=1e-9, atol=1e-12)
+    """1500 of 2048 lanes, in chunks of 400, of which the last is not full."""
+    process, until = PROCESSES["zigzag"], jnp.asarray(1.5)
+    x, v = points(process)
+    whole = process.run(jax.random.key(1), x, v, until)
+    parts = _run(process, jax.random.key(1), jnp.asarray(x[:1500]), jnp.asarray(v[:1500]), until, 400)
+    for name in ("positions", "velocities", "events", "mean", "second_moment"):
+        np.testing.assert_allclose(getattr(parts, name), np.asarray(getattr(whole, name))[:1500], rtol=1e-12)
 
 
 UNTIL = 10.0

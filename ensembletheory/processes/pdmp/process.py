@@ -73,7 +73,7 @@ class Skeleton(eqx.Module):
         """
         asked = as_floats("times", times).reshape(-1)
         if is_concrete(asked, self.times):
-            least, most, known = np.min(asked), np.max(asked), np.min(np.asarray(self.times)[:, -1])
+            least, most, known = np.min(np.asarray(asked)), np.max(np.asarray(asked)), np.min(np.asarray(self.times)[:, -1])
             if least < 0 or most > known * (1 + 1e-12):
                 refuse("times", f"{least:.6g} to {most:.6g}", f"times from 0 to {known:.6g}, up to which every path is known", "Keep more events.")
         return _between(self, asked)
@@ -178,7 +178,7 @@ class PiecewiseDeterministic(Clock):
             ValueError: if positions and velocities are not of one shape (n, d), or `until` not within [0, horizon].
         """
         x, v = self._points(positions, velocities)
-        return _run(self, key, x, v, self.checked_time("until", self.horizon if until is None else until))
+        return _run(self, key, x, v, self.checked_time("until", self.horizon if until is None else until), _LANES)
 
     def skeleton(self, key: PRNGKeyArray, n: int, events: int, start: Law | None = None, until: Numbers | None = None) -> Skeleton:
         """The first events of `n` paths, the same as those of `simulate` with the same key: times, positions and velocities at the start and after every event.
@@ -308,10 +308,11 @@ def _started(process: PiecewiseDeterministic, key: PRNGKeyArray, n: int, start: 
 
 
 @eqx.filter_jit
-def _run(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n d"], v: Float[Array, "n d"], until: Float[Array, ""]) -> Simulation:
+def _run(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n d"], v: Float[Array, "n d"], until: Float[Array, ""], most: int) -> Simulation:
+    """Chunks of at most so many lanes, one after the other."""
     prepared, n = process._prepared(), len(x)
     words, path = _first(process, key, x, v, until)
-    lanes = min(n, _LANES)
+    lanes = min(n, most)
     chunks = -(-n // lanes)
     path = jax.tree.map(lambda leaf: jnp.pad(leaf, (*((0, 0),) * (leaf.ndim - 1), (0, chunks * lanes - n))), path)  # the lanes added have no time left
 
