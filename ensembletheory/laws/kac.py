@@ -13,13 +13,14 @@ smooth up to the cone. They solve the transport equations d_t p_+- = -+ c d_x p_
     even moments     E X^{2n} = (ct)^{2n} Gamma(n + 1/2) / sqrt(pi) int_{-1}^1 e^{-at(1-s)} [ (at/2) (1-s^2)^n / n! + (1-s^2)^{n-1} / (n-1)! ] ds,
 
 the last from E X^{2n} = (ct)^{2n} (2/at)^{n-1/2} Gamma(n + 1/2) e^{-at} [ I_{n+1/2}(at) + I_{n-1/2}(at) ] and Poisson's integral of the Bessel functions. Given N turns, the
-share of time spent in the first direction is Beta(ceil((N+1)/2), floor((N+1)/2)): draws need no path. As a -> infinity with c^2/a fixed, the law tends to N(0, c^2 t / a) and
-u to x / (2t).
+share B of time spent in the first direction is Beta(ceil((N+1)/2), floor((N+1)/2)), and X = ct (2B - 1): draws need no path. Ulrich's formula
+2B - 1 = (1 - U^{2/(2k-1)})^{1/2} cos 2 pi V gives Beta(k, k), and taken with probability B, else turned to 1 - B, Beta(k + 1, k). As a -> infinity with c^2/a fixed, the
+law tends to N(0, c^2 t / a) and u to x / (2t).
 
 **Smoothed by a Gaussian.** For X + s Z the atoms become Gaussian densities, and the rest is integrated by one Gauss-Legendre rule about the peak of the integrand, which is
 log-concave: what lies outside of the interval weighs less than 1e-16 of it. Bessel functions are scaled throughout, so that nothing overflows.
 
-Sources: Kac (1974); for the generative use Duong et al. (2025).
+Sources: Kac (1974); Ulrich (1984), "Computer generation of distributions on the m-sphere"; for the generative use Duong et al. (2025).
 """
 
 import math
@@ -292,10 +293,11 @@ def _drawn(law: KacLaw, key: PRNGKeyArray, n: int) -> tuple[Float[Array, " n"], 
 
 def drawn(law: KacLaw, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """Independent draws of X and of the sign of the velocity."""
-    key_sign, key_turns, key_share = jax.random.split(key, 3)
-    first = jax.random.rademacher(key_sign, shape, law.time.dtype)
+    key_turns, key_uniform = jax.random.split(key)
     turns = jax.random.poisson(key_turns, law.rate * law.time, shape)
-    ahead, back = (turns + 2) // 2, (turns + 1) // 2
-    share = jax.random.beta(key_share, ahead.astype(first.dtype), jnp.maximum(back, 1).astype(first.dtype))
-    share = jnp.where(turns == 0, 1.0, share)
-    return first * law.reach * (2 * share - 1), first * (1 - 2 * (turns % 2)).astype(first.dtype)
+    sign, radius, angle, size = jax.random.uniform(key_uniform, (4, *shape), law.time.dtype)
+    first, even, none = jnp.where(sign < 0.5, -1.0, 1.0), turns % 2 == 0, turns == 0
+    equal = jnp.maximum(jnp.where(even, turns - 1, turns), 1).astype(first.dtype)  # 2k - 1
+    gap = jnp.sqrt(1 - radius ** (2 / equal)) * jnp.cos(2 * np.pi * angle)
+    gap = jnp.where(even & (size > (1 + gap) / 2), -gap, gap)
+    return first * law.reach * jnp.where(none, 1.0, gap), first * jnp.where(even, 1.0, -1.0)
