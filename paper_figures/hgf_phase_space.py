@@ -157,9 +157,9 @@ $u_t(x) = E[v_t | x_t = x]$ there (black). Free motion with $v_0 \sim N(0, 1)$ s
 space, so that after a quarter of a period $x$ is the velocity of the start, whatever the data. The covariance of first and last position is 1.2936 for free motion, 0.0000 for
 flow matching and 0.0000 for oscillation.
 
-(d) The discrepancy $E|u_t|^2$ for the force $F = -(x - c)$, $c={centre:g}$. Over $t^2$ it tends to the loss of score matching 7.3075: it is 0.9964 of it at $t={early:g}$, and its
-slope at the left end is 2.00. (e) $u_t / t$ is the error $F - \nabla \log p$ of the force, smoothed by the motion: on the segment drawn they are apart by at most 6.521, 3.053
-and 0.300 at the times drawn, which fall.
+(d) The discrepancy $E|u_t|^2$ for the force $F = -(x - c)$, $c={centre:g}$. Over $t^2$ it tends to the loss of score matching 7.3075: it is 0.9964 of it at
+$t={early:g}$, and its slope at the left end is 2.00. (e) $u_t / t$ is the error $F - \nabla \log p$ of the force, smoothed by the motion: on the segment drawn they are apart
+by at most 6.521, 3.053 and 0.300 at the times drawn, which fall.
 
 (f) Reflection between walls tends to the uniform law: at $t={end:g}$ the density is within 0.053 of it, relatively."""
 
