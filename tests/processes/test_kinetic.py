@@ -119,6 +119,31 @@ def test_hybrid_scores(t):
         np.testing.assert_allclose(-expected * draw[1], slope, rtol=1e-8)
 
 
+def test_scores_of_atoms():
+    """Momenta integrated out, each atom becomes a Gaussian of positions and momenta; at time 0 there is no density."""
+    points, weights, x, t = np.array([[0.0, 1.0], [2.0, -1.0]]), np.array([0.3, 0.7]), np.array([0.1, 0.2, 0.3, 0.4]), 0.3
+    field = CLD.score(CLD.joint(et.laws.FiniteLaw(points, weights), 0.2))
+    E, W = kernel(t, 1.0, 0.25, 4.0)
+    precision = np.linalg.inv(np.kron(W + 0.05 * np.outer(E[:, 1], E[:, 1]), np.eye(2)))
+    off = x - np.stack([np.kron(E[:, 0], point) for point in points])
+    terms = weights * np.exp(-0.5 * np.einsum("ki,ij,kj->k", off, precision, off))
+    np.testing.assert_allclose(eqx.filter_jit(field)(jnp.asarray(t), jnp.asarray(x)), -(terms / terms.sum()) @ off @ precision, rtol=1e-11)
+    with pytest.raises(ValueError, match="met without noise at time 0"):
+        field(jnp.asarray(0.0), jnp.asarray(x))
+
+
+@pytest.mark.verify
+def test_derivatives_pass_steps_of_length_zero():
+    def variance(mass):
+        process = et.processes.CriticallyDampedLangevin(mass)
+        field = process.score(process.joint(et.Gaussian([0.0], 4.0)))
+        return Sampler(process, field, Sscs(), jnp.asarray([1.0, 1.0, 0.5, 0.25, 0.0, 0.0])).kernel(2).C.as_matrix()[0, 0]
+
+    value, step = jax.jit(variance), 1e-5
+    slope = (value(0.25 + step) - value(0.25 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.jit(jax.grad(variance))(0.25), slope, rtol=1e-7)
+
+
 def kernel(h, friction, mass, rate):
     E = scipy.linalg.expm(drift_matrix(friction, mass, rate) * h)
     P = np.diag([1.0, mass])
