@@ -3,8 +3,8 @@ r"""Claims about kinetic and skew diffusions: kernels, rates, what is best of th
 **Rates.** With S = Sigma^{-1} and C C^T = Sigma, B = (D + J) S is similar to N + K, N = C^{-1} D C^{-T} and K antisymmetric: x* (N + K) x has real part x* N x for unit
 vectors x, eigenvectors of N + K too, so real parts of rates lie within the spectrum of N; they sum to its trace.
 
-**Momenta.** On a direction of precision k the rates l of kinetic Langevin diffusion solve M l^2 - Gamma l + k = 0: the product of their moduli is at most k / M where both are
-real, and equal to it where they are not, so the smaller is at most (k / M)^{1/2}.
+**Momenta.** On a direction of precision k the rates of kinetic Langevin diffusion solve M l^2 - Gamma l + k = 0: their product is k / M, so if they are real the smaller is at
+most (k / M)^{1/2}, and if not this is the modulus of both.
 
 **Hybrid scores.** l_t^2 is the v-entry of C_t^{-1}, and C_t = W + gamma M E_v E_v^T grows with gamma: the more is integrated out, the smaller what scores are matched with.
 """

@@ -144,6 +144,8 @@ def test_transitions_keep_the_target_and_run_backwards_with_the_other_sign():
 def test_currents_tell_reversible_from_not():
     points = RNG.normal(size=(4, 3))
     et.structures.require_nonreversible(PROCESS, PROCESS.target, points)
+    kinetic = et.processes.UnderdampedLangevin(0.7, 0.4)
+    et.structures.require_nonreversible(kinetic, kinetic.stationary(), points[:, :2])
     assert float(et.structures.current_size(et.processes.SkewOrnsteinUhlenbeck(PROCESS.target, np.zeros((3, 3)), NOISE), PROCESS.target, points)) < 1e-12
 
 
