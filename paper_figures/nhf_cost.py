@@ -80,9 +80,9 @@ def _draw(data: Data) -> Picture:
         ax.set(xscale="log", xlabel="standard deviation $s$ of the data", xlim=(data["s"][0], data["s"][-1]))
         ax.set_xticks([0.1, 0.3, 1, 3, 10], labels=["0.1", "0.3", "1", "3", "10"])
         ax.minorticks_off()
-    entries = {label: handle for ax in panels[:5] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    entries = {label: handle for ax in reversed(panels[:5]) for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     panels[-1].axis("off")
-    panels[-1].legend(entries.values(), entries.keys(), loc="center", handlelength=3.4, labelspacing=0.35)
+    panels[-1].legend(list(entries.values())[::-1], list(entries)[::-1], loc="center", handlelength=3.4, labelspacing=0.35)
     return picture
 
 
@@ -101,10 +101,10 @@ def _draw_horizons(ax: Axes, data: Data) -> None:
     for name, look in (("vp", "diffusion_flow"), ("cld", "kinetic_flow")):
         curve(ax, data["s"], data[f"horizon {name}"], LOOKS[look]._replace(label="_"))
     ax.axhline(0.0, color=LOOKS["quarter_turn"].color, linestyle=LOOKS["quarter_turn"].linestyle)
-    write_beside(ax, 0.12, 0.0, "Hamiltonian, flow matching", LOOKS["quarter_turn"], (0, 6))
+    write_beside(ax, 0.12, 0.0, "Hamiltonian, flow matching", LOOKS["quarter_turn"], (0, -7))
     write_beside(ax, 0.12, float(data["horizon vp"][0]), "VP", LOOKS["diffusion_flow"], (0, -8))
     write_beside(ax, 0.12, float(data["horizon cld"][0]), "critically damped", LOOKS["kinetic_flow"], (0, 6))
-    ax.set(ylabel=f"needed for KL {data['level']:g}", ylim=(-0.3, 7.5))
+    ax.set(ylabel=f"needed for KL {data['level']:g}", ylim=(-0.9, 7.5))
 
 
 def _draw_evaluations(ax: Axes, data: Data) -> None:
