@@ -148,7 +148,7 @@ def _kernel(time: Float[Array, ""], refreshment: Float[Array, ""], power: int = 
 
 
 def _renewed(s: Float[Array, " 1"], refreshment: Float[Array, ""], time: Float[Array, ""], power: int) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    value = _kernel(time - s[0], refreshment, power) * _deviation(refreshment, s[0])
+    value = _kernel(time - s[0], refreshment, power) * remembered(refreshment, s[0], 2)
     return value, jnp.abs(value)
 
 
@@ -158,7 +158,7 @@ def _deviation(refreshment: Float[Array, ""], time: Float[Array, ""]) -> Float[A
 
 
 def _defect_of_renewal(refreshment, time, power: int = 2, factor: float = 1.0) -> Estimate:
-    """Minus |u - f - lambda f * u| at one time."""
+    """Minus |u - f - lambda f * u| at one time, with u by its loop under the integral, and by the equations of moments beside it."""
     convolved = integrate(Partial(_renewed, refreshment=refreshment, time=time, power=power), (time * jnp.linspace(0.0, 1.0, 5),))
     off = _deviation(refreshment, time) - _kernel(time, refreshment, power) - factor * refreshment * convolved.value
     return Estimate(-jnp.abs(off), refreshment * convolved.error, "quadrature")
