@@ -176,8 +176,10 @@ def _positions(predictor: VelocityPredictor, t: Float[Array, ""]) -> Gaussian | 
 
 @eqx.filter_jit
 def _power(predictor: VelocityPredictor, t: Float[Array, ""], law: Gaussian) -> Float[Array, ""]:
-    mean, slope = predictor(t, law.mean), jax.jacfwd(lambda x: predictor(t, x))(law.mean)
-    return jnp.sum(mean**2) + jnp.sum((slope @ law.covariance.factor()) ** 2)
+    """The predictor is affine: its values at the mean, and a column of a factor of the covariance away from it."""
+    points = jnp.concatenate([law.mean[None, :], law.mean[None, :] + law.covariance.factor().T])
+    mean, *away = jax.vmap(lambda x: predictor(t, x))(points)
+    return jnp.sum(mean**2) + jnp.sum((jnp.stack(away) - mean[None, :]) ** 2)
 
 
 def _squared(x: Float[Array, " d"], predictor: VelocityPredictor, t: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
