@@ -2,7 +2,8 @@ r"""The bias that a mean-field encoder of the momenta gives a Neural Hamiltonian
 
 Data in the plane: N(0, [[1, rho], [rho, 1]]). The flow pushes N(0, I) by leapfrog steps with a quadratic potential (any symmetric stiffness) and a fixed kinetic energy whose
 mass is learned; the encoder is N(W q, diagonal) or N(W q, any covariance). The ELBO is that of a sample, one draw of the momenta for each point, by reparametrisation; Adam on
-fresh data, from random starts. After training, the law of the flow and its ELBO deficit are exact: KL(data x encoder || law of (q, p)).
+fresh data, of a seed the same for all correlations and encoders, from random starts. After training, the law of the flow and its ELBO deficit are exact:
+KL(data x encoder || law of (q, p)).
 
 With a mean-field encoder the optimum has the variance s = (1 - r rho) / (1 - r^2) and the correlation r = tan(asin(rho) / 2) (`hamiltonian.mean_field_model`).
 """
@@ -77,13 +78,14 @@ def _negative_elbo(model: _Model, q: Float[Array, "n 2"], noise: Float[Array, "n
 @partial(jax.jit, static_argnames=("seeds", "steps", "updates", "batch"))
 def _trained(key: PRNGKeyArray, correlations: Float[Array, " m"], seeds: int, steps: int, updates: int, batch: int, rate: float) -> dict[str, Float[Array, "2 m seeds"]]:
     """What flows end at: by encoder, correlation of the data, and seed."""
+    first, second = jax.random.split(key)
+    normals = jax.random.normal(second, (seeds, updates, 2, batch, D))  # of a seed the same for all data and encoders
 
-    def ended(key: PRNGKeyArray, rho: Float[Array, ""], full: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
-        root, (first, second) = jnp.linalg.cholesky(_covariance(rho)), jax.random.split(key)
+    def ended(key: PRNGKeyArray, normals: Float[Array, "u 2 n 2"], rho: Float[Array, ""], full: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
+        root = jnp.linalg.cholesky(_covariance(rho))
 
-        def update(carry, i):
-            model, mean, square = carry
-            draws = jax.random.normal(jax.random.fold_in(second, i), (2, batch, D))
+        def update(carry, inputs):
+            (model, mean, square), (i, draws) = carry, inputs
             slopes = jax.grad(_negative_elbo)(model, draws[0] @ root.T, draws[1], full, steps)
             mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, slopes)
             square = jax.tree.map(lambda s, g: 0.99 * s + 0.01 * g**2, square, slopes)
@@ -91,14 +93,14 @@ def _trained(key: PRNGKeyArray, correlations: Float[Array, " m"], seeds: int, st
             scaled = jax.tree.map(lambda m, s: ramp * m / (1 - 0.9 ** (i + 1)) / (jnp.sqrt(s / (1 - 0.99 ** (i + 1))) + 1e-8), mean, square)
             return (jax.tree.map(jnp.subtract, model, scaled), mean, square), None
 
-        model = _start(first)
+        model = _start(key)
         zeros = jax.tree.map(jnp.zeros_like, model)
-        (model, _, _), _ = jax.lax.scan(update, (model, zeros, zeros), jnp.arange(updates, dtype=rho.dtype))
+        (model, _, _), _ = jax.lax.scan(update, (model, zeros, zeros), (jnp.arange(updates, dtype=rho.dtype), normals))
         return _quality(model, rho, full, steps)
 
-    each = jax.vmap(jax.vmap(jax.vmap(ended, (0, None, None)), (0, 0, None)), (0, None, 0))
-    keys = jax.random.split(key, (len(ENCODERS), correlations.size, seeds))
-    return each(keys, correlations, jnp.asarray(list(ENCODERS.values())))
+    each = jax.vmap(jax.vmap(jax.vmap(ended, (0, 0, None, None)), (0, None, 0, None)), (0, None, None, 0))
+    keys = jax.random.split(first, (len(ENCODERS), correlations.size, seeds))
+    return each(keys, normals, correlations, jnp.asarray(list(ENCODERS.values())))
 
 
 def _quality(model: _Model, rho: Float[Array, ""], full: Float[Array, ""], steps: int) -> dict[str, Float[Array, ""]]:
