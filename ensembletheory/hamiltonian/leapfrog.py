@@ -24,7 +24,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.laws import Gaussian
-from ensembletheory.linalg import substitute, symmetrised
+from ensembletheory.linalg import symmetrised
 from ensembletheory.processes.hamiltonian import QuadraticHamiltonian
 
 __all__ = [
@@ -109,7 +109,7 @@ def normal_modes(hamiltonian: QuadraticHamiltonian) -> NormalModes:
     return _modes(hamiltonian)
 
 
-def leapfrog_matrix(hamiltonian: QuadraticHamiltonian, step: Numbers, steps: int) -> Float[Array, "n n"]:
+def leapfrog_matrix(hamiltonian: QuadraticHamiltonian, step: Numbers, steps: ArrayLike) -> Float[Array, "n n"]:
     """The linear part of `steps` leapfrog steps, on R^{2d}, by normal modes.
 
     Raises:
@@ -119,7 +119,7 @@ def leapfrog_matrix(hamiltonian: QuadraticHamiltonian, step: Numbers, steps: int
     return _matrix(hamiltonian, jnp.asarray(step, hamiltonian.horizon.dtype), jnp.asarray(steps))
 
 
-def leapfrog_law(hamiltonian: QuadraticHamiltonian, steps: int) -> Gaussian:
+def leapfrog_law(hamiltonian: QuadraticHamiltonian, steps: ArrayLike) -> Gaussian:
     """The law of the positions after `steps` leapfrog steps over the horizon, from N(0, I), by normal modes: as `HamiltonianFlow(...).law()`, for one eigendecomposition.
 
     Raises:
@@ -196,7 +196,7 @@ def _require_separable(hamiltonian: QuadraticHamiltonian) -> None:
 
 @eqx.filter_jit
 def _modes(hamiltonian: QuadraticHamiltonian) -> NormalModes:
-    inverse = substitute(jnp.linalg.cholesky(hamiltonian.mass), jnp.eye(len(hamiltonian.mass), dtype=hamiltonian.mass.dtype))
+    inverse = jnp.linalg.cholesky(hamiltonian.mass).T @ hamiltonian.inverse_mass  # L^{-1} = L^T M^{-1}
     squares, Q = jnp.linalg.eigh(symmetrised(inverse @ hamiltonian.stiffness @ inverse.T))
     return NormalModes(squares, inverse.T @ Q)
 

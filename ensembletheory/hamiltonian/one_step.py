@@ -12,8 +12,8 @@ Any other rho is reached up to W2 <= c sqrt(d), by mu = rho.
 phi is found by its conjugate, phi(q) = q x - int^x F_N^{-1}(F_mu(u)) du at x = T(q), in which nothing has to be inverted.
 
 **The momenta.** From q_1 and q_0 follows p_1 = (T(q_1) - q_0) / c: given q_1 the momentum is an affine image of q_0, whose law has the density
-N(q_0; 0, 1) N(q_1; T(q_0), c^2) / rho(q_1). That is not Gaussian, in general with several modes, so the best Gaussian encoder of p_1, the N(a, b^2) for q_0 that minimises
-KL to it, point by point, leaves the gap
+N(q_0; 0, 1) N(q_1; T(q_0), c^2) / rho(q_1). That is not Gaussian: it falls off a cliff where T is steep, between modes of the target, so the best Gaussian encoder of p_1,
+the N(a, b^2) for q_0 that minimises KL to it, point by point, leaves the gap
 
     E_rho min_{a, b} [ E_{N(a, b^2)} ( q_0^2 / 2 + (q_1 - T(q_0))^2 / 2 c^2 ) - log b ] + E_rho log rho + log c + (log 2 pi - 1) / 2,
 
@@ -139,8 +139,8 @@ def one_step_flow(target: Gaussian | GaussianMixture, step: Numbers, mass: Numbe
 def gaussian_encoder_gap(potential: OneStepPotential, points: int = 321) -> Estimate:
     """The ELBO deficit that the best Gaussian encoder leaves the exact one-step flow, in nats: the gap of the module, by quadrature.
 
-    The best encoder at each point is found by descent from the best of a grid of starts. `points` of the target are looked at; the error is the change when every other is
-    left out.
+    The best encoder at each point is found by descent from the best of a grid of starts. `points` of the target are looked at; the error is the change when every
+    other is left out.
 
     Raises:
         ValueError: unless `points` is odd and at least 5.
@@ -159,7 +159,7 @@ def best_gaussian_encoder(potential: OneStepPotential, q: Numbers) -> Gaussian:
 @eqx.filter_jit
 def _best_encoder(potential: OneStepPotential, q: Float[Array, ""]) -> tuple[Float[Array, " 1"], Float[Array, " 1"]]:
     nodes, weights, transported = _rule(potential)
-    a, log_b = _least_loss(nodes, weights, _losses(potential, nodes, transported, q))[1]
+    a, log_b = _least_loss(nodes, weights, _losses(potential, transported, q))[1]
     return ((potential.transport(q) - a) / potential.c)[None], (jnp.exp(log_b) / potential.c)[None] ** 2
 
 
@@ -244,7 +244,7 @@ def _gaps(potential: OneStepPotential, points: int) -> tuple[Float[Array, ""], F
     log_density = jax.vmap(target._log_prob)(q[:, None])
 
     def at(point, log_rho):
-        least, _ = _least_loss(nodes, weights, _losses(potential, nodes, transported, point))
+        least, _ = _least_loss(nodes, weights, _losses(potential, transported, point))
         return least + log_rho + jnp.log(potential.c) + (np.log(2 * np.pi) - 1) / 2
 
     gaps = jnp.exp(log_density) * jax.lax.map(lambda both: at(*both), (q, log_density))
@@ -262,18 +262,18 @@ def _rule(potential: OneStepPotential) -> tuple[Float[Array, " n"], Float[Array,
     return nodes, (jnp.diff(ends)[:, None] * jnp.asarray(weights)[None, :]).ravel(), jax.vmap(potential.transport)(nodes)
 
 
-def _losses(potential: OneStepPotential, nodes: Float[Array, " n"], transported: Float[Array, " n"], q: Float[Array, ""]) -> Float[Array, " n"]:
-    """Minus the log-density of q_0 at the nodes given q_1 = q, up to a constant."""
-    return nodes**2 / 2 + (q - transported) ** 2 / (2 * potential.c**2)
+def _losses(potential: OneStepPotential, transported: Float[Array, " n"], q: Float[Array, ""]) -> Float[Array, " n"]:
+    """Minus the log-density of q_1 = q given q_0 at the nodes, up to a constant."""
+    return (q - transported) ** 2 / (2 * potential.c**2)
 
 
 def _least_loss(nodes: Float[Array, " n"], weights: Float[Array, " n"], losses: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, " 2"]]:
-    """The least E_{N(a, b^2)} loss - log b, and the (a, log b) at which it is attained."""
+    """The least (a^2 + b^2) / 2 + E_{N(a, b^2)} loss - log b, and the (a, log b) at which it is attained."""
 
     def loss(encoder, _=None):
         a, log_b = encoder
         density = jnp.exp(-((nodes - a) ** 2) * jnp.exp(-2 * log_b) / 2 - log_b) / np.sqrt(2 * np.pi)
-        return jnp.sum(weights * density * losses) / jnp.sum(weights * density) - log_b
+        return (a**2 + jnp.exp(2 * log_b)) / 2 + jnp.sum(weights * density * losses) / jnp.sum(weights * density) - log_b
 
     a, log_b = jnp.meshgrid(jnp.linspace(-4.0, 4.0, _POSITIONS), jnp.log(jnp.asarray(_WIDTHS)), indexing="ij")
     starts = jnp.stack([a.ravel(), log_b.ravel()], axis=1)

@@ -284,7 +284,7 @@ def _matrix(name: str, array: Float[Array, "..."], d: int) -> Float[Array, "d d"
     """
     values = np.asarray(array) if is_concrete(array) else array  # known numbers compile nothing
     if array.ndim < 2:
-        return jnp.asarray(values * np.eye(d, dtype=array.dtype))
+        return jnp.asarray((values[:, None] if array.ndim else values) * np.eye(d, dtype=array.dtype))
     _square(name, array, d)
     if is_concrete(array):
         asymmetry = np.max(np.abs(values - values.T))
