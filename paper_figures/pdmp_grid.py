@@ -216,6 +216,7 @@ def _draw_masses(ax: Axes, data: Data) -> None:
     ax.axhline(np.sqrt(2 * weights * (1 - weights) / (np.pi * n)).sum() / 2, color="black", linewidth=0.6)
     ax.set(xscale="log", yscale="log", xlabel="evaluations")
     ax.set_xticks(data["evaluations"], labels=[str(n) for n in data["evaluations"]])
+    ax.set_yticks([0.02, 0.05, 0.1, 0.2], labels=["0.02", "0.05", "0.1", "0.2"])
     ax.minorticks_off()
     assert ax.figure is not None
     ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
