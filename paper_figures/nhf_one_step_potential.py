@@ -76,7 +76,7 @@ def _draw(data: Data) -> Picture:
 
 
 def _draw_momenta(ax: Axes, data: Data) -> None:
-    letter(ax, "d", rf"momentum at $q_1 = {POSITION:g}$, modes {max(data['distances'].tolist())} apart")
+    letter(ax, "d", rf"momentum given $q_1 = {POSITION:g}$")
     curve(ax, data["momenta"], data["posterior"], LOOKS["target"]._replace(label="exact posterior"))
     mean, deviation = float(data["encoder_mean"]), float(data["encoder_deviation"])
     density = np.exp(-(((data["momenta"] - mean) / deviation) ** 2) / 2) / (deviation * np.sqrt(2 * np.pi))
@@ -97,7 +97,7 @@ the noise of a drift.
 (c) ELBO deficit of that flow with the best Gaussian encoder at every point, by quadrature: {gaps} nats for $c = 0.2$ and 0.4. The model being exact, all of it is the gap
 between encoder and posterior.
 
-(d) The posterior of the momentum at one position, which has a cliff where $T$ jumps, and the encoder there: mean {mean}, deviation {deviation}."""
+(d) For the farthest modes, the posterior of the momentum at one position, which has a cliff where $T$ jumps, and the encoder there: mean {mean}, deviation {deviation}."""
 
 
 def _caption(data: Data) -> Caption:
