@@ -22,10 +22,9 @@ from ensembletheory.claims.claim import Mutant, claim
 from ensembletheory.claims.domain import Domain
 from ensembletheory.claims.parts import positive, real, spd
 from ensembletheory.estimate import Estimate, closed_form
-from ensembletheory.hamiltonian import chebyshev, leapfrog_variance, one_step_gaussian
+from ensembletheory.hamiltonian import chebyshev, leapfrog_variance
 from ensembletheory.hamiltonian.deficit import LEADING_CONSTANT
-from ensembletheory.laws import Gaussian
-from ensembletheory.linalg import oscillation, symmetrised
+from ensembletheory.linalg import oscillation, sqrtm, symmetrised
 from ensembletheory.processes import QuadraticHamiltonian
 from ensembletheory.samplers import Leapfrog
 from ensembletheory.structures import unit_symplectic
@@ -281,7 +280,8 @@ def leapfrog_kl_law(deviation) -> Estimate:
 
 def _defect_of_the_covariance(cov, step, c, steps: int = 1) -> Estimate:
     """Minus the relative distance of the covariance that leapfrog steps reach with the potential of one step."""
-    hamiltonian = one_step_gaussian(Gaussian(jnp.zeros(2), cov), step, step / c)
+    stiffness = 2 / (step * c) * symmetrised(jnp.eye(2) - sqrtm(cov - c**2 * jnp.eye(2)))
+    hamiltonian = QuadraticHamiltonian(step / c * jnp.ones(2), stiffness)
     field, begin, end = hamiltonian.gradient(), step, jnp.zeros_like(step)
     columns = jnp.eye(4)
     for _ in range(steps):
