@@ -34,15 +34,23 @@ def checked_weights(weights: Numbers | None, K: int) -> Float[Array, " K"]:
 
 def log_weighted_sum(weights: Float[Array, " K"], exponents: Float[Array, " K"]) -> Float[Array, ""]:
     """Log sum_k w_k exp(a_k)."""
-    top = jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0, exponents, -jnp.inf)))
-    return top + jnp.log(weights @ _bounded_exp(exponents - top))
+    top, factors, powers = _parts(weights, exponents)
+    return top + jnp.log(factors @ powers)
 
 
 def relative_terms(weights: Float[Array, " K"], exponents: Float[Array, " K"]) -> Float[Array, " K"]:
     """w_k exp(a_k) / sum_j w_j exp(a_j)."""
-    return weights * _bounded_exp(exponents - log_weighted_sum(weights, exponents))
+    _, factors, powers = _parts(weights, exponents)
+    return factors * powers / (factors @ powers)
 
 
-def _bounded_exp(exponents: Float[Array, " K"]) -> Float[Array, " K"]:
-    """Exp, at most the root of the largest number: what has no weight may be far above the rest, and its products, slopes included, must stay finite."""
-    return jnp.exp(jnp.minimum(exponents, np.log(jnp.finfo(exponents.dtype).max) / 2))
+def _parts(weights: Float[Array, " K"], exponents: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"], Float[Array, " K"]]:
+    """The logarithm of the largest term, and factors and powers whose products are the terms over it.
+
+    A positive weight is in the power, so that nothing overflows where it is the smallest number there is. A weight of zero is the factor, and its power at most the root
+    of the largest number: it may be far above the rest, and its products, slopes included, must stay finite.
+    """
+    logs = jnp.log(jnp.where(weights > 0, weights, 1.0)) + exponents
+    top = jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0, logs, -jnp.inf)))
+    highest = jnp.where(weights > 0, jnp.asarray(jnp.inf, logs.dtype), np.log(jnp.finfo(logs.dtype).max) / 2)
+    return top, jnp.where(weights > 0, 1.0, weights), jnp.exp(jnp.minimum(logs - top, highest))

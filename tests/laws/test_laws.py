@@ -121,6 +121,16 @@ def test_one_component_is_a_gaussian_and_order_does_not_matter():
     np.testing.assert_allclose(turned.log_prob(POINTS), LAWS["mixture-dense"].log_prob(POINTS), rtol=1e-13)
 
 
+@pytest.mark.parametrize("x", [0.5, 40.0])
+def test_the_smallest_weight_rules_where_the_other_component_is_gone(x):
+    """At 40 the density is that of the component of weight 1e-300, as the other is below 1e-1390; at 0.5 nothing is seen of it."""
+    law = et.GaussianMixture([1e-300, 1.0], [[1.0], [0.0]], [[5.0], [0.25]])
+    m, s = (1.0, 5.0) if x == 40.0 else (0.0, 0.25)
+    share, score, (slope, curvature) = jax.jit(lambda y: (law.responsibilities(y), law._score(y), jax.jvp(law._hessian, (y,), (jnp.ones(1),))))(jnp.array([x]))
+    np.testing.assert_allclose(share, [1.0, 0.0] if x == 40.0 else [0.0, 1.0], atol=1e-290)
+    np.testing.assert_allclose((score[0], slope[0, 0], curvature[0, 0]), (-(x - m) / s, -1 / s, 0.0), rtol=1e-13, atol=1e-200)
+
+
 def test_far_tails_stay_finite_also_with_a_component_of_weight_zero():
     law = et.GaussianMixture([1.0, 0.0], [[0.0], [1e6]], [[1.0], [1.0]])
     assert float(law.log_prob([1e6])) == pytest.approx(-0.5 * (1e12 + np.log(2 * np.pi)))
