@@ -52,5 +52,5 @@ def _parts(weights: Float[Array, " K"], exponents: Float[Array, " K"]) -> tuple[
     """
     logs = jnp.log(jnp.where(weights > 0, weights, 1.0)) + exponents
     top = jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0, logs, -jnp.inf)))
-    highest = jnp.where(weights > 0, jnp.asarray(jnp.inf, logs.dtype), np.log(jnp.finfo(logs.dtype).max) / 2)
+    highest = jnp.asarray(jnp.where(weights > 0, jnp.inf, np.log(jnp.finfo(logs.dtype).max) / 2), logs.dtype)
     return top, jnp.where(weights > 0, 1.0, weights), jnp.exp(jnp.minimum(logs - top, highest))
