@@ -10,7 +10,6 @@ of the next share one, and the last of all moves momenta alone, so that N steps 
 deviations of modes on the line.
 """
 
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
