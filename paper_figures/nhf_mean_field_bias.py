@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
@@ -84,18 +85,16 @@ def _trained(key: PRNGKeyArray, correlations: Float[Array, " m"], seeds: int, st
     def ended(key: PRNGKeyArray, normals: Float[Array, "u 2 n 2"], rho: Float[Array, ""], full: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
         root = jnp.linalg.cholesky(_covariance(rho))
 
-        def update(carry, inputs):
-            (model, mean, square), (i, draws) = carry, inputs
+        def update(carry, draws):
+            model, state = carry
             slopes = jax.grad(_negative_elbo)(model, draws[0] @ root.T, draws[1], full, steps)
-            mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, slopes)
-            square = jax.tree.map(lambda s, g: 0.99 * s + 0.01 * g**2, square, slopes)
-            ramp = rate * (1 + jnp.cos(jnp.pi * i / updates)) / 2
-            scaled = jax.tree.map(lambda m, s: ramp * m / (1 - 0.9 ** (i + 1)) / (jnp.sqrt(s / (1 - 0.99 ** (i + 1))) + 1e-8), mean, square)
-            return (jax.tree.map(jnp.subtract, model, scaled), mean, square), None
+            with jax.numpy_dtype_promotion("standard"):
+                changes, state = optimiser.update(slopes, state)
+                return (optax.apply_updates(model, changes), state), None
 
+        optimiser = optax.adam(optax.cosine_decay_schedule(rate, updates), b2=0.99)
         model = _start(key)
-        zeros = jax.tree.map(jnp.zeros_like, model)
-        (model, _, _), _ = jax.lax.scan(update, (model, zeros, zeros), (jnp.arange(updates, dtype=rho.dtype), normals))
+        model = jax.lax.scan(update, (model, optimiser.init(model)), normals)[0][0]
         return _quality(model, rho, full, steps)
 
     each = jax.vmap(jax.vmap(jax.vmap(ended, (0, 0, None, None)), (0, None, 0, None)), (0, None, None, 0))
