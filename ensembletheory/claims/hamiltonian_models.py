@@ -58,7 +58,7 @@ def _mean_field_optima() -> Iterator[dict[str, Any]]:
 
 @claim(
     id="mean-field-encoder-bias",
-    statement=r"\mathrm{KL}(p \,\|\, q_S) + \mathrm{gap}(S) \geq \min_D \ \mathrm{at}\ S = D \# \mathrm{Cov}\, p, \; \mathrm{diag}\, S = D, \quad \mathrm{gap}(S) = "
+    statement=r"\mathrm{KL}(p \,\|\, q_S) + \mathrm{gap}(S) \geq \mathrm{its\ value\ at}\ S = D \# \mathrm{Cov}\, p, \; D = \mathrm{diag}\, S, \quad \mathrm{gap}(S) = "
     r"\frac{1}{2} (\sum_i \log S_{ii} - \log \det S)",
     source="derived here, for the mean-field encoder of Toth et al. (2020) and Souveton et al. (2024)",
     domain=TWO_IN_THE_PLANE,
@@ -310,14 +310,14 @@ def _equal_flows() -> Iterator[dict[str, Any]]:
 
 @claim(
     id="averaged-potential-below-barycenter",
-    statement=r"\mathrm{Var}\, q_1 = c^2 + (\sum_k w_k \sqrt{s_k - c^2})^2 \leq (\sum_k w_k \sqrt{s_k})^2 \quad (\mathrm{one\ step\ of\ averaged\ potentials},\ c = h/m)",
+    statement=r"\mathrm{Var}\, q_1 \leq (\sum_k w_k \sqrt{s_k})^2 \quad (\mathrm{one\ step\ of\ averaged\ potentials},\ c = h/m)",
     source="derived here, for one-step flows of fixed kinetic energy (Souveton et al. 2024) on the line",
     domain=MEMBERS,
     kind="theorem",
     references=["souveton2024fixed", "agueh2011barycenters"],
     equality=_equal_flows,
     mutants={"smaller-constant": Mutant("the constant: 0.98 of the barycenter's variance", lambda **instance: _slack_below_barycenter(**instance, constant=0.98))},
-    proof="y -> sqrt(c^2 + y^2) is convex.",
+    proof="The variance is c^2 + (sum_k w_k sqrt(s_k - c^2))^2, and y -> sqrt(c^2 + y^2) is convex.",
 )
 def averaged_potential_below_barycenter(noise, variances, weights) -> Estimate:
     """The variance of the W2 barycenter of the members less that of the averaged potential."""

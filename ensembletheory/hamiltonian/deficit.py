@@ -28,7 +28,7 @@ from ensembletheory.divergences import kl
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.hamiltonian.flow import HamiltonianFlow
-from ensembletheory.hamiltonian.leapfrog import chebyshev
+from ensembletheory.hamiltonian.leapfrog import chebyshev, counted
 from ensembletheory.hamiltonian.reach import least_deviation
 from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import Gaussian
@@ -90,12 +90,12 @@ def discretised_divergence(deviation: Numbers, steps: ArrayLike) -> Estimate:
     """KL(N(0, sigma^2) || N(0, sigma_L^2)) of the quarter turn with unit mass in L leapfrog steps; arrays broadcast.
 
     Raises:
-        ValueError: if a deviation is not positive.
+        ValueError: if a deviation is not positive, or a number of steps is no integer, or less than 1.
     """
     sigma = as_floats("deviation", deviation)
     if is_concrete(sigma) and not np.all(np.asarray(sigma) > 0):
         refuse("deviation", f"{float(np.min(np.asarray(sigma))):.6g}", "positive deviations", "Data of deviation 0 have no density.")
-    count = jnp.asarray(steps)
+    count = counted(steps)
     shape = jnp.broadcast_shapes(sigma.shape, count.shape)
     return closed_form(_discretised(jnp.broadcast_to(sigma, shape), jnp.broadcast_to(count, shape)))
 

@@ -5,7 +5,8 @@ r"""Gauge freedom: which Hamiltonian flows sample the same law.
 **One mode.** L leapfrog steps of h on p^2 / 2m + k q^2 / 2 take N(0, I) to a position of variance T_L(x)^2 + c^2 U_{L-1}(x)^2, x = 1 - h^2 k / 2m, c = h / m: one
 equation, so that with m learned a curve of (k, m) samples the same law, while with m fixed there are at most 2 L stiffnesses, the roots of a polynomial of degree 2 L
 (`reaching_stiffnesses`); for L = 1 they are k = (2m / h^2) (1 -/+ sqrt(sigma^2 - c^2)). For one step in d dimensions the signs are free along each axis of the
-covariance: 2^d potentials, of which one makes q_0 -> E[q_1 | q_0] the gradient of a convex function (the convex gauge), and that one alone is stable for every sigma.
+covariance: 2^d potentials, of which one makes q_0 -> E[q_1 | q_0] the gradient of a convex function (the convex gauge), and that one alone
+stays below w h = 2 for every sigma; where sigma^2 > 1 + c^2 every gauge grows.
 
 **Linear symplectic flows** of N(0, I): positions q = A z_q + B z_p with A B^T = B A^T. With Z = A + i B the law is Z Z^*, a real matrix, so that Z is known up to Z U, U
 unitary: turns of the prior by orthogonal symplectic matrices [[X, -Y], [Y, X]], X + i Y unitary. Over these gauges

@@ -31,6 +31,7 @@ __all__ = [
     "NormalModes",
     "chebyshev",
     "conserved_energy",
+    "counted",
     "effective_frequency",
     "largest_step",
     "leapfrog_law",
@@ -45,11 +46,29 @@ _SMALL = 1e-3  # below it the power series of asin(sqrt(y)) / sqrt(y), to y^5, i
 
 
 def chebyshev(y: Numbers, steps: ArrayLike) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """T_L(1 - 2 y) and U_{L-1}(1 - 2 y), with all digits of a small y; `steps` may be an array that broadcasts with y."""
+    """T_L(1 - 2 y) and U_{L-1}(1 - 2 y), with all digits of a small y; `steps` may be an array that broadcasts with y.
+
+    Raises:
+        ValueError: if a number of steps is no integer, or less than 1.
+    """
     values = as_floats("y", y)
-    count = jnp.asarray(steps)
+    count = counted(steps)
     shape = jnp.broadcast_shapes(values.shape, count.shape)
     return _chebyshev(jnp.broadcast_to(values, shape), jnp.broadcast_to(count, shape))
+
+
+def counted(steps: ArrayLike) -> Int[Array, "..."]:
+    """Numbers of steps.
+
+    Raises:
+        ValueError: if one is no integer, or less than 1.
+    """
+    count = jnp.asarray(steps)
+    if not jnp.issubdtype(count.dtype, jnp.integer):
+        refuse("steps", f"numbers of type {count.dtype}", "integers", "Steps are whole.")
+    if is_concrete(count) and not np.all(np.asarray(count) >= 1):
+        refuse("steps", str(int(np.min(np.asarray(count)))), "at least 1", "Backward flows take positive numbers of negative steps.")
+    return count
 
 
 @jax.jit
@@ -76,12 +95,12 @@ def leapfrog_variance(
     """The variance of positions after `steps` leapfrog steps on modes of these masses and stiffnesses, which broadcast.
 
     Raises:
-        ValueError: if a mass is not positive.
+        ValueError: if a mass is not positive, or a number of steps is no integer, or less than 1.
     """
     m = as_floats("mass", mass)
     if is_concrete(m) and not np.all(np.asarray(m) > 0):
         refuse("mass", f"{float(np.min(np.asarray(m))):.6g}", "positive masses", "A mode without positive mass does not move.")
-    return _variance(m, *map(jnp.asarray, (stiffness, step)), jnp.asarray(steps), *map(jnp.asarray, (position_variance, momentum_variance)))
+    return _variance(m, *map(jnp.asarray, (stiffness, step)), counted(steps), *map(jnp.asarray, (position_variance, momentum_variance)))
 
 
 @jax.jit
@@ -113,31 +132,33 @@ def leapfrog_matrix(hamiltonian: QuadraticHamiltonian, step: Numbers, steps: Arr
     """The linear part of `steps` leapfrog steps, on R^{2d}, by normal modes.
 
     Raises:
-        ValueError: if positions and momenta are coupled.
+        ValueError: if positions and momenta are coupled, or the number of steps is no integer, or less than 1.
     """
     _require_separable(hamiltonian)
-    return _matrix(hamiltonian, jnp.asarray(step, hamiltonian.horizon.dtype), jnp.asarray(steps))
+    return _matrix(hamiltonian, jnp.asarray(step, hamiltonian.horizon.dtype), counted(steps))
 
 
 def leapfrog_law(hamiltonian: QuadraticHamiltonian, steps: ArrayLike) -> Gaussian:
     """The law of the positions after `steps` leapfrog steps over the horizon, from N(0, I), by normal modes: as `HamiltonianFlow(...).law()`, for one eigendecomposition.
 
     Raises:
-        ValueError: if positions and momenta are coupled.
+        ValueError: if positions and momenta are coupled, or the number of steps is no integer, or less than 1.
     """
     _require_separable(hamiltonian)
-    return _law(hamiltonian, jnp.asarray(steps))
+    return _law(hamiltonian, counted(steps))
 
 
 def effective_frequency(frequency: Numbers, step: Numbers) -> Float[Array, "..."]:
     """(2/h) asin(w h / 2), the frequency at which leapfrog turns a mode of frequency w.
 
     Raises:
-        ValueError: if a step is unstable, w h >= 2.
+        ValueError: if a step is 0 or unstable, w |h| >= 2.
     """
     w, h = as_floats("frequency", frequency), as_floats("step", step)
-    if is_concrete(w, h) and np.any(np.asarray(w) * np.asarray(h) >= 2):
-        got = f"{np.max(np.asarray(w) * np.asarray(h)):.6g} times 1 / frequency"
+    if is_concrete(h) and np.any(np.asarray(h) == 0):
+        refuse("step", "0", "a step of some length", "As steps shrink, the frequency tends to w itself.")
+    if is_concrete(w, h) and np.any(np.abs(np.asarray(w) * np.asarray(h)) >= 2):
+        got = f"{np.max(np.abs(np.asarray(w) * np.asarray(h))):.6g} times 1 / frequency"
         refuse("step", got, "less than the stability limit, 2 / frequency", "Beyond it the steps do not turn but grow.")
     return _effective(w, h)
 
@@ -148,7 +169,12 @@ def _effective(w: Float[Array, "..."], h: Float[Array, "..."]) -> Float[Array, "
 
 
 def largest_step(hamiltonian: QuadraticHamiltonian) -> Float[Array, ""]:
-    """The stability limit 2 / w of the fastest mode; infinite where none oscillates."""
+    """The stability limit 2 / w of the fastest mode; infinite where none oscillates.
+
+    Raises:
+        ValueError: if positions and momenta are coupled.
+    """
+    _require_separable(hamiltonian)
     return _largest_step(hamiltonian)
 
 
@@ -206,7 +232,7 @@ def _matrix(hamiltonian: QuadraticHamiltonian, h: Float[Array, ""], steps: Int[A
     modes, M = _modes(hamiltonian), hamiltonian.mass
     X, y = modes.shapes, h**2 * modes.squared_frequencies / 4
     T, U = _chebyshev(y, jnp.broadcast_to(steps, y.shape))
-    turned, drifted, kicked = ((X * factor[None, :]) @ X.T for factor in (T, h * U, 4 / h * y * (1 - y) * U))
+    turned, drifted, kicked = ((X * factor[None, :]) @ X.T for factor in (T, h * U, h * modes.squared_frequencies * (1 - y) * U))
     return jnp.block([[turned @ M, drifted], [-M @ kicked @ M, M @ turned]])
 
 

@@ -48,6 +48,7 @@ _NODES = 16
 _REACH = 8.5  # standard deviations of q_0: what lies beyond weighs less than 1e-16
 _POSITIONS, _WIDTHS = 33, (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)  # where the search for the best encoder begins
 _STEPS = 60  # of its polishing
+_RESOLVED = 0.03  # the least c, over the larger of 1 and the widest component, at which the rule is right to 1e-5
 
 
 def one_step_gaussian(target: Gaussian, step: Numbers, mass: Numbers = 1.0) -> QuadraticHamiltonian:
@@ -60,7 +61,7 @@ def one_step_gaussian(target: Gaussian, step: Numbers, mass: Numbers = 1.0) -> Q
     if is_concrete(h, m, target.mean, target.cov):
         c, least = float(h) / float(m), float(np.sqrt(np.linalg.eigvalsh(np.asarray(target.cov))[0]))
         if not c <= least:
-            remedy = f"Take a step below {least * float(m):.6g} or a larger mass; more steps reach no less than c either."
+            remedy = f"Take a step below {least * float(m):.6g} or a larger mass."
             refuse("step", f"{float(h):.6g}, c = step / mass = {c:.6g}", f"c at most {least:.6g}, the least standard deviation of the target", remedy)
     mass, stiffness = _one_step(target.cov, h, m)
     return QuadraticHamiltonian(mass, stiffness, target.mean, horizon=h)
@@ -143,8 +144,9 @@ def gaussian_encoder_gap(potential: OneStepPotential, points: int = 321) -> Esti
     other is left out.
 
     Raises:
-        ValueError: unless `points` is odd and at least 5.
+        ValueError: unless `points` is odd and at least 5, or if c is too small for the rule.
     """
+    _require_resolved(potential)
     if points < 5 or points % 2 == 0:
         refuse("points", str(points), "an odd number, at least 5", "The error leaves out every other point.")
     fine, coarse = _gaps(potential, points)
@@ -152,8 +154,23 @@ def gaussian_encoder_gap(potential: OneStepPotential, points: int = 321) -> Esti
 
 
 def best_gaussian_encoder(potential: OneStepPotential, q: Numbers) -> Gaussian:
-    """The Gaussian law of p_1 that is nearest, in KL(encoder || posterior), to what the exact one-step flow leaves of the momentum at q_1 = q."""
+    """The Gaussian law of p_1 that is nearest, in KL(encoder || posterior), to what the exact one-step flow leaves of the momentum at q_1 = q.
+
+    Raises:
+        ValueError: if c is too small for the rule.
+    """
+    _require_resolved(potential)
     return Gaussian(*_best_encoder(potential, jnp.asarray(q, potential.step.dtype)))
+
+
+def _require_resolved(potential: OneStepPotential) -> None:
+    """Refuse a c of which q_0 given q_1 is too narrow for the fixed rule of q_0."""
+    widths = potential.target.pieces()[1]
+    if is_concrete(potential.c, widths):
+        least = _RESOLVED * max(1.0, float(np.max(np.asarray(widths))))
+        if not float(potential.c) >= least:
+            got = f"c = step / mass = {float(potential.c):.6g}"
+            refuse("potential", got, f"at least {least:.6g}", "What is known of q_0 is then as narrow as the rule that integrates over it: take a larger step.")
 
 
 @eqx.filter_jit

@@ -4,7 +4,7 @@ The number asked for is the least N such that the divergence is at most the tole
 zero as N grows, where one N is lucky and the next is not. All numbers of steps up to `most` are looked at, none is left out, in one compiled program.
 
 **Evaluations a step** are counted by running the step: calls of the field. For kicks and drifts they are gradients of the potential; the last kick of a step and the first
-of the next share one, and the last of all moves momenta alone, so that N steps cost the positions N times the number of drifts.
+of the next share one, and the last of all moves momenta alone, so that N steps of leapfrog cost N.
 
 **Several modes.** The samplers here move eigenvectors of the data's covariance independently of each other, and the divergence is the sum over modes; `divergences` takes
 deviations of modes on the line.
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from ensembletheory.divergences import kl
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.fields import Field
-from ensembletheory.integration_cost.methods import Method
+from ensembletheory.integration_cost.methods import Method, ScalarMass
 from ensembletheory.laws import Gaussian, standard_normal
 from ensembletheory.samplers.splitting import KickDrift
 
@@ -32,11 +32,13 @@ def divergences(method: Method, deviations: Numbers, steps: int) -> Float[Array,
     """KL(N(0, s^2) || law of the draws) after 1, 2, ..., `steps` steps, for each deviation s.
 
     Raises:
-        ValueError: if a deviation is not positive, or there is no step.
+        ValueError: if a deviation is not positive, there is no step, or there are several deviations of a model whose modes share a horizon.
     """
     s = jnp.atleast_1d(as_floats("deviations", deviations))
     if s.ndim != 1 or not np.all(np.asarray(s) > 0):
         refuse("deviations", f"{np.asarray(s).tolist()}", "positive numbers", "Take square roots of the eigenvalues of the covariance.")
+    if s.size > 1 and isinstance(method.model, ScalarMass):
+        refuse("deviations", f"{s.size} modes of one horizon", "one deviation", "Use joint_divergences, with the covariance of all.")
     if steps < 1:
         refuse("steps", str(steps), "at least 1", "The sampler takes steps from the prior to the data.")
     return _divergences(method, s, steps)
@@ -69,7 +71,7 @@ def evaluations_needed(method: Method, deviations: Numbers, tolerance: float, st
 def evaluations_a_step(method: Method) -> int:
     """How often a step evaluates the field."""
     if isinstance(method.scheme, KickDrift):
-        return sum(drift != 0 for drift in method.scheme.drifts)
+        return method.scheme.evaluations
     calls: list[None] = []
 
     def step(start: Float[Array, " n"]) -> Float[Array, " n"]:

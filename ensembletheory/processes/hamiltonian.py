@@ -92,6 +92,8 @@ class QuadraticHamiltonian(HomogeneousProcess, Hamiltonian):
         require_positive_mass(self.mass)
         self.inverse_mass = _inverse(self.mass)
         self.mean = given["mean"] if "mean" in given else jnp.asarray(np.zeros(d))
+        if self.mean.shape != (d,):
+            refuse("mean", f"shape {self.mean.shape}", f"({d},)", "One number a coordinate; in 1-D write mean=[0.0].")
         self.coupling = None if coupling is None else _square("coupling", as_floats("coupling", coupling), d)
         self.horizon = positive("horizon", horizon)
 

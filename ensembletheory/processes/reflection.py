@@ -35,6 +35,7 @@ from ensembletheory.processes.process import Clock
 __all__ = ["Reflection"]
 
 _TERMS = 6  # beyond it exp(-pi n^2 / 2) < 1e-33
+_SHORT = 0.01  # of the variance over w^2: above it the series of the bound, below it one image is exact to rounding
 _FEWEST = 2  # images on either side, for components whose means are in the box and points that have left it
 
 
@@ -147,7 +148,7 @@ def _along_axis(process: Reflection, m: Float[Array, ""], S: Float[Array, ""], t
     v, even = S + rate * t, 4 * process.half_width**2 / np.pi
     n = np.arange(-_TERMS - _FEWEST, _TERMS + _FEWEST + 1.0)
     sign = np.where(n % 2, -1.0, 1.0)
-    narrow = jnp.minimum(v, even)
+    narrow, turned, x = jnp.minimum(v, even), _turned(x, w), _folded(x, w)
     gap = 2 * w * n + sign * x - m
     logs = -0.5 * gap**2 / narrow - 0.5 * jnp.log(2 * np.pi * narrow)
     near = jax.nn.logsumexp(logs), rate / narrow * jnp.sum(jax.nn.softmax(logs) * sign * gap)
@@ -155,7 +156,7 @@ def _along_axis(process: Reflection, m: Float[Array, ""], S: Float[Array, ""], t
     terms = jnp.exp(-0.5 * f**2 * jnp.maximum(v, even)) * jnp.cos(f * (m + w)) / w
     density = 1 / (2 * w) + jnp.sum(terms * jnp.cos(f * (x + w)))
     far = jnp.log(density), rate * jnp.sum(f * terms * jnp.sin(f * (x + w))) / density
-    return jnp.where(v < even, near[0], far[0]), jnp.where(v < even, near[1], far[1])
+    return jnp.where(v < even, near[0], far[0]), turned * jnp.where(v < even, near[1], far[1])
 
 
 @eqx.filter_jit
@@ -177,11 +178,17 @@ def _drawn(process: Reflection, key: PRNGKeyArray, n: int, law: Law, t: Float[Ar
 
 @jax.jit
 def _folded(y: Float[Array, "..."], w: Float[Array, ""]) -> Float[Array, "..."]:
-    n = jnp.round(y / (2 * w))
-    return jnp.where(n % 2 == 0, 1.0, -1.0) * (y - 2 * w * n)
+    return _turned(y, w) * (y - 2 * w * jnp.round(y / (2 * w)))
+
+
+def _turned(y: Float[Array, "..."], w: Float[Array, ""]) -> Float[Array, "..."]:
+    """-1 where walls have turned unfolded space an odd number of times, else 1."""
+    return jnp.where(jnp.round(y / (2 * w)) % 2 == 0, 1.0, -1.0)
 
 
 @eqx.filter_jit
 def _unevenness(process: Reflection, t: Float[Array, ""], dim: int) -> Float[Array, ""]:
-    f = np.pi / (2 * process.half_width) * np.arange(1.0, 200.0)
-    return jnp.expm1(dim * jnp.log1p(2 * jnp.sum(jnp.exp(-0.5 * (f * process.speed * t) ** 2))))
+    share = (process.speed * t / process.half_width) ** 2
+    series = 2 * jnp.sum(jnp.exp(-0.5 * (np.pi / 2 * np.arange(1.0, 200.0)) ** 2 * share))
+    image = jnp.sqrt(8 / (np.pi * jnp.where(share > 0, share, 1.0))) - 1
+    return jnp.expm1(dim * jnp.log1p(jnp.where(share > _SHORT, series, jnp.where(share > 0, image, jnp.inf))))

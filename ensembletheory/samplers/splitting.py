@@ -70,8 +70,8 @@ class KickDrift(Scheme):
 
     @property
     def evaluations(self) -> int:
-        """How often a step looks at dH/dq, the last slope of one step being the first of the next."""
-        return len(self.drifts)
+        """How often a step looks at dH/dq, the last slope of one step being the first of the next where steps begin and end with a kick."""
+        return sum(kick != 0 for kick in self.kicks) - (self.kicks[0] != 0)
 
     def check(self, process: Any, grid: Float[Array, " n"]) -> None:
         """Refuse a process that is not separable, and steps that are unstable unless they were asked for."""

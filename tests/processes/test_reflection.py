@@ -110,3 +110,17 @@ def test_mistakes_are_refused():
         Reflection(0.0)
     with pytest.raises(TypeError, match="`law`: got GridLaw"):
         BOX.velocity(et.GridLaw(jax.tree_util.Partial(LINE._log_prob), *LINE.pieces()))
+
+
+def test_the_bound_holds_for_an_atom_at_the_wall_and_beyond_the_box_the_field_is_that_of_the_fold():
+    process = Reflection(1.0, 1.0)
+    for t, expected in ((0.001, 1594.769), (0.05, 30.91538), (0.5, 2.191540)):
+        n = np.arange(-400, 401)
+        density = np.sum(np.exp(-0.5 * (4 * n / t) ** 2)) * 2 / (np.sqrt(2 * np.pi) * t)  # two images, the atom and the one behind the wall, at every period
+        assert 2 * density - 1 == pytest.approx(expected, rel=1e-6)
+        np.testing.assert_allclose(process.unevenness(t), expected, rtol=1e-6)
+    assert float(process.unevenness(0.0)) == np.inf
+    velocity = process.velocity(et.Gaussian([0.3], 0.04))
+    inside, mirrored, far = (float(velocity(jnp.asarray(0.5), jnp.array([x]))[0]) for x in (0.7, 1.3, 20.7))
+    assert mirrored == pytest.approx(-inside, rel=1e-12)
+    assert far == pytest.approx(inside, rel=1e-9)
