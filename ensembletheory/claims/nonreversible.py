@@ -196,7 +196,7 @@ def _contraction(precision, skew, fraction, of: str = "limit") -> Estimate:
     process = _process(precision, skew)
     limit = step_limit(process) if of == "limit" else 2 / jnp.max(jnp.linalg.eigvals(-process.A).real)
     radius = jnp.max(jnp.abs(jnp.linalg.eigvals(euler_kernel(process, fraction * limit, unstable=True).A)))
-    return closed_form((1 - radius) * jnp.sign(1 - fraction))
+    return closed_form(jnp.where(fraction == 1, -jnp.abs(1 - radius), (1 - radius) * jnp.sign(1 - fraction)))
 
 
 def _at_the_limit() -> Iterator[dict[str, Any]]:
@@ -220,7 +220,7 @@ def _at_the_limit() -> Iterator[dict[str, Any]]:
     proof="|1 - h l|^2 = 1 - 2 h Re(l) + h^2 |l|^2.",
 )
 def euler_step_limit(precision, skew, fraction) -> Estimate:
-    """1 less the spectral radius at a fraction of the limit, with the other sign above it."""
+    """1 less the spectral radius at a fraction of the limit, with the other sign above it; minus its distance from 1 at the limit."""
     return _contraction(precision, skew, fraction)
 
 

@@ -32,7 +32,7 @@ from ensembletheory.laws.weights import log_weighted_sum, relative_terms
 
 __all__ = ["KacMixture", "along_axes", "ratios_of_parts"]
 
-_BEYOND = -1e3  # rank of a coordinate beyond its light cone: below any number of coordinates on cones
+_BEYOND = -1e3  # rank of a coordinate beyond its light cone: below any number of coordinates on cones; twice that, with the velocity that leads there backwards
 
 
 class KacMixture(Law):
@@ -122,9 +122,8 @@ class KacMixture(Law):
         sides = jnp.stack([y, -y])
         on, beyond = jnp.abs(sides - reach) <= rounding, jnp.abs(y) > reach + rounding
         between = self.noise.log_parts(jnp.clip(y, -reach, reach))
-        outside = jnp.where(sides > 0, reach - jnp.abs(y), -jnp.inf)
-        logs = jnp.where(on, jnp.log(self.noise.atom), jnp.where(beyond, outside, between))
-        return logs, jnp.where(on, 1.0, jnp.where(beyond, _BEYOND, 0.0)).astype(y.dtype)
+        logs = jnp.where(on, jnp.log(self.noise.atom), jnp.where(beyond, (reach - jnp.abs(y)) / rounding, between))
+        return logs, jnp.where(on, 1.0, jnp.where(beyond, jnp.where(sides > 0, _BEYOND, 2 * _BEYOND), 0.0)).astype(y.dtype)
 
     def _relative(self, logs: Float[Array, " K"], ranks: Float[Array, " K"]) -> Float[Array, " K"]:
         weights, _ = _counting(self.weights, ranks)

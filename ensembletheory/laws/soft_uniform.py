@@ -66,7 +66,7 @@ class SoftUniform(Law):
 
     def _log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         u, v = self._edges(x)
-        return jnp.sum(jax.nn.log_sigmoid(u) + jax.nn.log_sigmoid(-v) + jnp.log(-jnp.expm1(v - u)) - jnp.log(self.widths))
+        return jnp.sum(jax.nn.log_sigmoid(u) + jax.nn.log_sigmoid(-v) + jnp.log(-jnp.expm1(-self.sharpness * self.widths)) - jnp.log(self.widths))
 
     def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         u, v = self._edges(x)

@@ -6,8 +6,8 @@ off by u = F_t C^{-1} (m_0 - m) and the covariance by Delta = F_t (C^{-1} Sigma_
     KL(p_t || N(m, Sigma)) = 1/2 [ |u|^2 + sum_i (delta_i - log(1 + delta_i)) ],
 
 right relatively however small it is. It never grows, and falls in the end like exp(-2 r t) (like exp(-4 r t) if the means agree), r the slowest rate, the least real part
-of the eigenvalues of B; |F_t| is the norm of the semigroup on functions of mean 0 in L2 of the stationary law. |F_t| <= 1, but |F_t| exp(r t), the prefactor, is 1 at all
-times for reversible processes only.
+of the eigenvalues of B; |F_t| is the norm of the semigroup on functions of mean 0 in L2 of the stationary law. |F_t| <= 1; |F_t| exp(r t), the prefactor, is 1 at all
+times for reversible processes, and wherever the symmetric and antisymmetric parts of C^{-1} B C commute.
 """
 
 import equinox as eqx
@@ -28,6 +28,8 @@ __all__ = ["drift_matrix", "gap", "kinetic_gap", "kl_decay", "prefactor", "rates
 _SMALL = 0.05  # below which delta - log(1 + delta) is its power series
 _TERMS = 14  # of it: the next is below 1e-17 of the first
 _HALVINGS = 60
+_SINGULAR = 1e-13  # how near to -1 an eigenvalue of Delta is that of a law without a density
+_LONGEST = 4e6  # of a time, over 1 / |A|: the reach of `transition`
 
 
 def drift_matrix(process: HomogeneousProcess, dim: int | None = None) -> Float[Array, "d d"]:
@@ -71,10 +73,13 @@ def kl_decay(process: SkewOrnsteinUhlenbeck, start: Gaussian, times: Numbers) ->
     """KL(p_t || target) at the given times (n,), from `start`.
 
     Raises:
-        ValueError: if the start has another dimension, or a time is negative.
+        ValueError: if the start has another dimension, or a time is negative or beyond 4e6 / |A|.
     """
     require_same_dim(process.target, start)
     at = as_floats("times", times)
+    longest = _longest(process)
+    if is_concrete(at, longest) and np.any(np.asarray(at) > float(longest)):
+        refuse("times", f"{np.max(at):.6g}", f"times up to {float(longest):.6g}", "Fast directions are long forgotten: drop them, or scale time.")
     if is_concrete(at) and np.any(np.asarray(at) < 0):
         refuse("times", f"{np.min(at):.6g}", "times >= 0", "For the way back in time see `SkewOrnsteinUhlenbeck.reversed`.")
     return closed_form(_kl_decay(process, start, at))
@@ -84,18 +89,27 @@ def time_to(process: SkewOrnsteinUhlenbeck, start: Gaussian, tolerance: Numbers)
     """The time from which on KL(p_t || target) <= tolerance; 0 if it is at once.
 
     Raises:
-        ValueError: if the tolerance is not positive, or the start has another dimension.
+        ValueError: if the tolerance is not positive, the start has another dimension, or the tolerance is not met within 4e6 / |A|.
     """
     require_same_dim(process.target, start)
     level = as_floats("tolerance", tolerance)
     if is_concrete(level) and not float(level) > 0:
         refuse("tolerance", f"{float(level):.6g}", "a number above 0", "The stationary law is reached in infinite time only.")
-    return _time_to(process, start, level)
+    reached = _time_to(process, start, level)
+    if is_concrete(reached) and not np.isfinite(reached):
+        got = f"{float(level):.6g}, which is not met within a time of {float(_longest(process)):.6g}"
+        refuse("tolerance", got, "one that is", "Where a rate is 0 some direction is never forgotten: see `gap`.")
+    return reached
 
 
 def prefactor(process: SkewOrnsteinUhlenbeck, rate: Numbers, times: Numbers) -> Float[Array, " n"]:
     """|F_t| exp(rate t) at the given times (n,)."""
     return _prefactor(process, as_floats("rate", rate), as_floats("times", times))
+
+
+@eqx.filter_jit
+def _longest(process: SkewOrnsteinUhlenbeck) -> Float[Array, ""]:
+    return _LONGEST / jnp.linalg.norm(process.A)
 
 
 @eqx.filter_jit
@@ -122,11 +136,11 @@ def _kl_at(process: SkewOrnsteinUhlenbeck, start: Gaussian, t: Float[Array, ""])
     u = solve_lower(C, E @ (start.mean - process.target.mean))
     half = substitute(C, E)
     delta = jnp.linalg.eigvalsh(half @ (start.cov - process.target.cov) @ half.T)
-    return 0.5 * (u @ u + jnp.sum(_excess(delta)))
+    return 0.5 * (u @ u + jnp.sum(_excess(jnp.asarray(jnp.where(delta < _SINGULAR - 1, -1.0, delta)))))
 
 
 def _excess(x: Float[Array, " d"]) -> Float[Array, " d"]:
-    """The numbers x - log(1 + x), for x > -1."""
+    """The numbers x - log(1 + x), for x >= -1."""
     small = jnp.abs(x) < _SMALL
     near, far = jnp.where(small, x, 0.0), jnp.where(small, 1.0, x)
     series = near**2 * jnp.polyval(jnp.asarray([(-1.0) ** k / (k + 2) for k in reversed(range(_TERMS))]), near)
@@ -141,9 +155,11 @@ def _kl_decay(process: SkewOrnsteinUhlenbeck, start: Gaussian, times: Float[Arra
 @eqx.filter_jit
 def _time_to(process: SkewOrnsteinUhlenbeck, start: Gaussian, tolerance: Float[Array, ""]) -> Float[Array, ""]:
     def above(t):
-        return _kl_at(process, start, t) > tolerance
+        return ~(_kl_at(process, start, t) <= tolerance)
 
-    late = jax.lax.while_loop(above, lambda t: 2 * t, 1 / jnp.linalg.norm(process.A))
+    longest = _longest(process)
+    late = jax.lax.while_loop(lambda t: above(t) & (2 * t < longest), lambda t: 2 * t, 1 / jnp.linalg.norm(process.A))
+    met = ~above(late)
 
     def halved(_, ends):
         low, high = ends
@@ -153,7 +169,7 @@ def _time_to(process: SkewOrnsteinUhlenbeck, start: Gaussian, tolerance: Float[A
 
     start_time = jnp.zeros(())
     reached: Array = jax.lax.fori_loop(0, _HALVINGS, halved, (start_time, late))[1]
-    return jnp.where(above(start_time), reached, start_time)
+    return jnp.asarray(jnp.where(above(start_time), jnp.where(met, reached, jnp.inf), start_time))
 
 
 @eqx.filter_jit

@@ -107,7 +107,7 @@ def _equalised(N: Float[Array, "d d"], C: Float[Array, "d d"]) -> tuple[Float[Ar
 
 def _levelling(a: Float[Array, ""], c: Float[Array, ""], b: Float[Array, ""]) -> Float[Array, "2 2"]:
     """The rotation that takes [[a, c], [c, b]], a >= 0 >= b, to first diagonal entry 0: tan t solves b t^2 + 2 c t + a = 0, and is its smaller root."""
-    larger = jnp.abs(c) + jnp.sqrt(c**2 - a * b)
+    larger = jnp.abs(c) + jnp.sqrt(jnp.maximum(c**2 - a * b, 0.0))
     t = -jnp.where(c < 0, -1.0, 1.0) * a / jnp.where(larger == 0, 1.0, larger)
     cosine = 1 / jnp.sqrt(1 + t**2)
     return cosine * jnp.stack([jnp.stack([jnp.ones_like(t), t]), jnp.stack([-t, jnp.ones_like(t)])])

@@ -65,7 +65,8 @@ def law_at_rest(kernel: AffineKernel) -> Gaussian:
 @eqx.filter_jit
 def _step_limit(process: HomogeneousProcess) -> Float[Array, ""]:
     values = rates(process)
-    return jnp.maximum(jnp.min(2 * values.real / (values.real**2 + values.imag**2)), 0.0)
+    square = values.real**2 + values.imag**2
+    return jnp.maximum(jnp.min(jnp.where(square > 0, 2 * values.real / jnp.where(square > 0, square, 1.0), 0.0)), 0.0)
 
 
 @eqx.filter_jit

@@ -5,6 +5,9 @@ place and the time held (`ensembletheory.processes.pdmp.reverse`). A letter that
 the drift has reached. The words of Bertazzi et al. (2024) are DJD for flips (zig-zag, telegraph), DRD for randomised HMC and RDBDR for the bouncy particle. On the line flips
 are exact with place and time held, and DJD is of weak order 2 where rates are smooth; elsewhere a letter also holds what another jump within the step would change: order 1.
 
+Points as data are left on light cones, which a step overshoots: on the line a path turns back at once, and ends within a step of a point; in more dimensions its coordinates
+may turn to different points, and paths are lost. Smooth points there: Gaussians of deviation above the last steps' length.
+
 A step costs one evaluation of the rates for each letter but D: 1 for DJD and DRD, 3 for RDBDR. The grid is quadratic in the paper: `quadratic_grid`.
 """
 

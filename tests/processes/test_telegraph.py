@@ -129,3 +129,16 @@ def test_laws_without_closed_forms_are_refused():
     for ask in (lambda law: law.log_prob(X), lambda law: law.log_joint(X, X), lambda law: law.entropy(), lambda law: law.push(np.eye(2), X)):
         with pytest.raises(TypeError, match="KacMixture"):
             ask(PROCESS.marginal(POINTS, T))
+
+
+def test_reversed_jumps_from_points_on_the_line_end_at_them():
+    """What has drifted beyond every light cone turns back at once: a path that does not is lost for good."""
+    points = FiniteLaw(np.array([[0.0], [1.0]]), [0.4, 0.6])
+    key_start, key_run = jax.random.split(jax.random.key(5))
+    process = Telegraph(3.0, 9.0, 1.0)
+    x, v = process.marginal(points, 1.0).sample_with_velocity(key_start, 2000)
+    sampler = JumpSampler(ReverseFlips(process, process.turned_ratios(points)), np.append(np.linspace(1, 0.05, 120) ** 2, 1e-3), "DJD")
+    ends, _ = sampler.run(key_run, x, v)
+    away = np.min(np.max(np.abs(np.asarray(ends)[:, None, :] - np.asarray(points.points)[None]), axis=2), axis=1)
+    assert np.max(away) < 0.1
+    assert_mean(np.asarray(ends)[:, 0] > 0.5, 0.6)

@@ -25,6 +25,7 @@ from ensembletheory.processes.pdmp.zigzag import ZigZag
 
 __all__ = ["ZigZagTables", "transported"]
 
+_DEVIATIONS = 8.0  # that have to lie within the grid
 _LEAST_CELLS = 2.0  # in a standard deviation of the start
 _FLOOR = 1e-290
 
@@ -40,7 +41,8 @@ class ZigZagTables(eqx.Module):
         points: of the grid, an odd number.
 
     Raises:
-        ValueError: if the process or the law has correlated coordinates, they differ in dimension, or the cells are too wide for the law.
+        ValueError: if the process or the law has correlated coordinates, they differ in dimension, the cells are too wide for the law, the grid too
+            narrow for it or the target, or a time is not within [0, horizon].
     """
 
     weights: Float[Array, " K"]
@@ -61,7 +63,13 @@ class ZigZagTables(eqx.Module):
         if narrowest < _LEAST_CELLS * cell:
             got, need = f"cells of {cell:.3g} for a standard deviation of {narrowest:.3g}", int(2 * half_width * _LEAST_CELLS / narrowest) + 2
             refuse("points", got, f"at least {_LEAST_CELLS:g} cells a standard deviation", f"Take {need} points or more.")
+        for name, centre, deviation in (("law", means, deviations), ("process", process.target.mean, np.sqrt(np.diag(covariance)))):
+            furthest = float(np.max(np.abs(np.asarray(centre)) + _DEVIATIONS * np.asarray(deviation)))
+            if furthest > half_width:
+                refuse("half_width", f"{half_width:.6g}, where the {name} reaches {furthest:.6g}", f"at least {furthest:.6g}", "What leaves the grid is lost.")
         asked = as_floats("times", times)
+        for end in (np.min(np.asarray(asked)), np.max(np.asarray(asked))):
+            process.checked_time("times", end)
         rounds = np.rint(np.asarray(asked) / cell).astype(int)
         self.times = jnp.asarray(rounds * cell)
         rows = np.stack([means, deviations, *(np.broadcast_to(part, means.shape) for part in (process.target.mean, np.diag(covariance)))], axis=-1).reshape(-1, 4)

@@ -9,7 +9,7 @@ over draws of (x, v) alone. Two states that differ in the sign of v_j, of masses
     (p_1 + p_2) sum_i (G_i - p_i / (p_1 + p_2))^2 - (p_1^2 + p_2^2) / (p_1 + p_2),
 
 so that the minimiser is s_1 = p_2 / p_1, s_2 = p_1 / p_2, and the minimum -(sum p_i^2) / (sum p_i): over all states, L_min = -E sum_j G(r_j(x, v)) with the true ratios r.
-What a guess loses is a squared error, and both the loss and the minimum are between -1 and 0 (minimum: -1/2) for each coordinate.
+What a guess loses is a squared error; the loss is between -1 and 1, and the minimum between -1 and -1/2, for each coordinate.
 
 Source: Bertazzi et al. (2024).
 """
@@ -49,9 +49,11 @@ def pair_least_loss(masses: Numbers) -> Float[Array, ""]:
     """The least of `pair_loss`, -(p_1^2 + p_2^2) / (p_1 + p_2).
 
     Raises:
-        ValueError: if the shape is not (2,), or a mass is negative.
+        ValueError: if the shape is not (2,), a mass is negative, or both are 0.
     """
     p = _pair("masses", masses)
+    if is_concrete(p) and not float(np.sum(np.asarray(p))) > 0:
+        refuse("masses", "0 and 0", "a positive sum", "Where nothing is, no ratio is known.")
     return -(p @ p) / jnp.sum(p)
 
 
