@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ensembletheory.bisection import bisected
 from ensembletheory.divergences import kl
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.estimate import Estimate
@@ -50,12 +51,5 @@ def _horizons(model: Model, data: Gaussian, tolerances: Float[Array, " n"]) -> F
     def above(times: Float[Array, " n"]) -> Array:
         return jax.vmap(lambda t: kl(model.marginal(data, t), prior).value)(times) > tolerances
 
-    def halve(_, bracket):
-        low, high = bracket
-        middle = (low + high) / 2
-        return jnp.where(above(middle), middle, low), jnp.where(above(middle), high, middle)
-
-    bracket = jnp.zeros_like(tolerances), jnp.full_like(tolerances, horizon)
-    late = above(bracket[1])
-    reached = jax.lax.fori_loop(0, _HALVINGS, halve, bracket)[1]
-    return jnp.asarray(jnp.where(late, jnp.inf, reached))
+    end = jnp.full_like(tolerances, horizon)
+    return jnp.asarray(jnp.where(above(end), jnp.inf, bisected(above, jnp.zeros_like(tolerances), end, _HALVINGS)[1]))

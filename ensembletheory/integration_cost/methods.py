@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ensembletheory.bisection import bisected
 from ensembletheory.covariance import Dense
 from ensembletheory.errors import refuse
 from ensembletheory.fields import Field
@@ -276,12 +277,5 @@ def _squared_angles(variances: Float[Array, " d"], horizon: Float[Array, ""]) ->
         sine = jnp.where(y == 0, 1.0, jnp.where(y < 0, jnp.sinh(root), jnp.sin(root)) / root)
         return jnp.where(y == 0, 1.0, cosine**2) + horizon**2 * sine**2
 
-    def halve(_, bracket):
-        low, high = bracket
-        middle = (low + high) / 2
-        wide = reached(middle) > variances
-        return jnp.where(wide, middle, low), jnp.where(wide, high, middle)
-
     lowest = -(jnp.arccosh(jnp.sqrt(jnp.maximum(variances, 1.0))) ** 2) - 1e-3
-    bracket = lowest, jnp.full_like(variances, (np.pi / 2) ** 2)
-    return jax.lax.fori_loop(0, _HALVINGS, halve, bracket)[1]
+    return bisected(lambda y: reached(y) > variances, lowest, jnp.full_like(variances, (np.pi / 2) ** 2), _HALVINGS)[1]

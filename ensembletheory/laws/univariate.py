@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr, ndtri
 from jaxtyping import Array, Float
 
+from ensembletheory.bisection import bisected
 from ensembletheory.laws.grid import GridLaw
 from ensembletheory.laws.law import Law
 from ensembletheory.laws.mixture import GaussianMixture
@@ -74,13 +75,7 @@ def quantile(law: Law, side: Float[Array, ""], log_probability: Float[Array, ""]
 
 
 def _bisected(law: Law, side: Float[Array, ""], log_probability: Float[Array, ""]) -> Float[Array, ""]:
-    def halve(_, bracket):
-        low, high = bracket
-        middle = (low + high) / 2
-        short = side * (log_tail(law, middle, side) - log_probability) < 0
-        return jnp.where(short, middle, low), jnp.where(short, high, middle)
-
-    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, _bracket(law, side, log_probability))
+    low, high = bisected(lambda x: side * (log_tail(law, x, side) - log_probability) < 0, *_bracket(law, side, log_probability), _BISECTIONS)
     return (low + high) / 2
 
 

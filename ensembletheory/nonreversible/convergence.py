@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
+from ensembletheory.bisection import bisected
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.laws import Gaussian
@@ -161,14 +162,8 @@ def _time_to(process: SkewOrnsteinUhlenbeck, start: Gaussian, tolerance: Float[A
     late = jax.lax.while_loop(lambda t: above(t) & (2 * t < longest), lambda t: 2 * t, 1 / jnp.linalg.norm(process.A))
     met = ~above(late)
 
-    def halved(_, ends):
-        low, high = ends
-        middle = (low + high) / 2
-        before = above(middle)
-        return jnp.where(before, middle, low), jnp.where(before, high, middle)
-
     start_time = jnp.zeros(())
-    reached: Array = jax.lax.fori_loop(0, _HALVINGS, halved, (start_time, late))[1]
+    reached = bisected(above, start_time, late, _HALVINGS)[1]
     return jnp.asarray(jnp.where(above(start_time), jnp.where(met, reached, jnp.inf), start_time))
 
 

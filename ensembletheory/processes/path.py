@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ensembletheory.bisection import bisected
 from ensembletheory.covariance import Dense, Isotropic, refuse_singular
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.fields import Field
@@ -236,13 +237,10 @@ _eigh = jax.jit(jnp.linalg.eigh)
 
 @eqx.filter_jit
 def _bisected(process: GaussianPath, angle: Float[Array, "..."]) -> Float[Array, "..."]:
-    def halve(_, bracket):
-        low, high = bracket
-        middle = (low + high) / 2
-        below = jax.vmap(process.angle)(middle.ravel()).reshape(middle.shape) < angle
-        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+    def below(times: Float[Array, "..."]) -> Array:
+        return jax.vmap(process.angle)(times.ravel()).reshape(times.shape) < angle
 
-    return jax.lax.fori_loop(0, 2 * jnp.finfo(angle.dtype).nmant, halve, (jnp.zeros_like(angle), jnp.broadcast_to(process.horizon, angle.shape)))[1]
+    return bisected(below, jnp.zeros_like(angle), jnp.broadcast_to(process.horizon, angle.shape), 2 * jnp.finfo(angle.dtype).nmant)[1]
 
 
 def refuse_unnoised(law: Gaussian | GaussianMixture, t: Float[Array, ""]) -> None:

@@ -11,7 +11,22 @@ from jaxtyping import Array, ArrayLike, Float
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.processes import Clock, GaussianPath
 
-__all__ = ["angle_grid", "edm_grid", "padded", "quadratic_grid", "uniform_grid"]
+__all__ = ["angle_grid", "check_grid", "edm_grid", "padded", "quadratic_grid", "uniform_grid"]
+
+
+def check_grid(grid: Float[Array, " n"], clock: Clock) -> None:
+    """Refuse a grid that is not of decreasing times of the clock, where that can be looked at.
+
+    Raises:
+        ValueError: naming the times.
+    """
+    if grid.ndim != 1 or grid.size < 2:
+        refuse("grid", f"shape {grid.shape}", "at least two times in a row", "See ensembletheory.samplers.uniform_grid.")
+    if is_concrete(grid, clock.horizon):
+        times, horizon = np.asarray(grid), float(clock.horizon)
+        if np.any(np.diff(times) > 0) or times[0] > horizon or times[-1] < 0:
+            got = f"times from {times[0]:.6g} to {times[-1]:.6g}"
+            refuse("grid", got, f"decreasing times within [0, {horizon:.6g}]", "Sampling runs from noise (the horizon) to data (0).")
 
 
 def uniform_grid(process: Clock, steps: int, end: float = 0.0) -> Float[Array, " n"]:

@@ -16,12 +16,12 @@ from typing import cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
+from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.laws.law import checked_point
 from ensembletheory.processes.pdmp.reverse import ReverseJumps
+from ensembletheory.samplers.grids import check_grid
 
 __all__ = ["JumpSampler"]
 
@@ -50,13 +50,7 @@ class JumpSampler(eqx.Module):
         if self.word != self.word[::-1] or set(self.word) != set(letters) or max(self.word.count(letter) for letter in letters) > 2:
             expected = f"a palindrome of the letters {', '.join(letters)}, each once or twice"
             refuse("word", repr(self.word), expected, "See DJD for flips, DRD for refreshment, RDBDR for bounces with refreshment.")
-        if self.grid.ndim != 1 or self.grid.size < 2:
-            refuse("grid", f"shape {self.grid.shape}", "at least two times in a row", "See ensembletheory.samplers.quadratic_grid.")
-        if is_concrete(self.grid, self.reverse.process.horizon):
-            times, horizon = np.asarray(self.grid), float(self.reverse.process.horizon)
-            if np.any(np.diff(times) > 0) or times[0] > horizon or times[-1] < 0:
-                got = f"times from {times[0]:.6g} to {times[-1]:.6g}"
-                refuse("grid", got, f"decreasing times within [0, {horizon:.6g}]", "Sampling runs from noise (the horizon) to data (0).")
+        check_grid(self.grid, self.reverse.process)
 
     @property
     def evaluations(self) -> int:

@@ -12,7 +12,6 @@ from typing import cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
@@ -21,6 +20,7 @@ from ensembletheory.kernels import AffineKernel, DiagonalKernel, along_axes
 from ensembletheory.laws import Law, standard_normal
 from ensembletheory.laws.law import checked_point
 from ensembletheory.processes import Clock, Process
+from ensembletheory.samplers.grids import check_grid
 from ensembletheory.samplers.linearisation import K, Run, coordinatewise, dense
 from ensembletheory.samplers.scheme import Scheme
 
@@ -62,13 +62,8 @@ class Sampler(eqx.Module):
         if self.field.origin is not None and differ(self.field.origin, self.process):
             got = f"a field of another process ({type(self.field.origin).__name__})"
             refuse("field", got, f"a field of the {type(self.process).__name__} that is run", "At equal times their laws hold different noise.")
-        if self.grid.ndim != 1 or self.grid.size < 2:
-            refuse("grid", f"shape {self.grid.shape}", "at least two times in a row", "See ensembletheory.samplers.uniform_grid.")
+        check_grid(self.grid, self.process)
         if is_concrete(self.grid, self.process.horizon):
-            times, horizon = np.asarray(self.grid), float(self.process.horizon)
-            if np.any(np.diff(times) > 0) or times[0] > horizon or times[-1] < 0:
-                expected = f"decreasing times within [0, {horizon:.6g}]"
-                refuse("grid", f"times from {times[0]:.6g} to {times[-1]:.6g}", expected, "Sampling runs from noise (the horizon) to data (0).")
             self.scheme.check(self.process, self.grid)
 
     def sample(self, key: PRNGKeyArray, n: int, start: Law) -> Float[Array, "n d"]:
