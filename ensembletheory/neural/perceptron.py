@@ -1,9 +1,10 @@
-r"""A multilayer perceptron h <- silu(W h + b), with a last layer that is affine.
+r"""A multilayer perceptron h <- f(W h + b), with a last layer that is affine.
 
 Each layer is one matrix (W b), begun with independent normal entries of variance gain / (inputs + 1): gain 2 in hidden layers, which keeps the size of what goes through
-(He et al. 2015), and 1 in the last. (A gain of 1/3, the default elsewhere, leaves deep narrow networks all but constant for the first thousands of steps.)
+(He et al. 2015), and 1 in the last and for f = tanh. (A gain of 1/3, the default elsewhere, leaves deep narrow networks all but constant for the first thousands of steps.)
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import equinox as eqx
@@ -16,20 +17,22 @@ __all__ = ["Perceptron"]
 
 
 class Perceptron(eqx.Module):
-    """`depth` hidden layers of `width` units between `inputs` and `outputs`."""
+    """`depth` hidden layers of `width` units, f = `activation`, between `inputs` and `outputs`."""
 
     layers: tuple[Float[Array, "outputs inputs_and_one"], ...]
+    activation: Callable[[Array], Array] = eqx.field(static=True)
 
-    def __init__(self, key: PRNGKeyArray, inputs: int, outputs: int, width: int, depth: int):
+    def __init__(self, key: PRNGKeyArray, inputs: int, outputs: int, width: int, depth: int, activation: Callable[[Array], Array] = jax.nn.silu):
         shapes = [(after, before + 1) for before, after in pairwise([inputs, *[width] * depth, outputs])]
         ends = np.cumsum([after * before for after, before in shapes])
         draws = jnp.split(jax.random.normal(key, (int(ends[-1]),)), ends[:-1])  # one draw: every draw is a program of its own to compile
-        gains = [2.0] * depth + [1.0]
+        gains = [1.0 if activation is jnp.tanh else 2.0] * depth + [1.0]
+        self.activation = activation
         self.layers = tuple(np.sqrt(gain / shape[1]) * draw.reshape(shape) for gain, shape, draw in zip(gains, shapes, draws, strict=True))
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         """The outputs at one point."""
         *hidden, last = self.layers
         for layer in hidden:
-            x = jax.nn.silu(layer[:, :-1] @ x + layer[:, -1])
+            x = self.activation(layer[:, :-1] @ x + layer[:, -1])
         return last[:, :-1] @ x + last[:, -1]

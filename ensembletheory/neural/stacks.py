@@ -21,7 +21,7 @@ from ensembletheory.errors import Numbers, refuse
 from ensembletheory.fields import Field
 from ensembletheory.laws.weights import checked_weights
 
-__all__ = ["StackedMean", "count", "member", "member_values", "stack"]
+__all__ = ["StackedMean", "count", "member", "member_values", "members", "stack"]
 
 
 def stack(models: Sequence[Any]) -> Any:
@@ -51,6 +51,11 @@ def member(stacked: Any, k: int) -> Any:
         refuse("k", f"{k}", f"a member of 0 ... {count(stacked) - 1}", "Members count from 0.")
     dynamic, static = eqx.partition(stacked, eqx.is_array)
     return eqx.combine(jax.tree.map(lambda array: array[k], dynamic), static)
+
+
+def members(stacked: Any) -> list[Any]:
+    """All members of a stack, for what takes lists."""
+    return [member(stacked, k) for k in range(count(stacked))]
 
 
 class StackedMean(Field):

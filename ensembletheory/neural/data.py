@@ -1,0 +1,60 @@
+r"""Data as laws: rows x_1 ... x_n are the law (1/n) sum_i delta(x_i), and what resampling does to them it does to the weights.
+
+| members see | weights of the n rows |
+|---|---|
+| the same data | 1/n each |
+| a bootstrap sample | counts of n draws with replacement, divided by n |
+| a subset of m rows | 1/m for the m rows drawn without replacement, 0 for the others |
+
+So members on different data are laws of one structure, and train as one stack. A law of which new draws can be made, such as a `Gaussian`, is data without end.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.laws import FiniteLaw, Law
+
+__all__ = ["Data", "as_data", "bootstrap_sample", "subset_sample"]
+
+Data = Law | Numbers
+
+
+def as_data(data: Data) -> Law:
+    """A law as it is; rows (n, d) as the law that gives each the weight 1/n.
+
+    Raises:
+        ValueError: if a value is not finite, there are fewer than two rows, or a column is constant.
+    """
+    if isinstance(data, Law):
+        return data
+    rows = as_floats("data", data)
+    if rows.ndim != 2 or len(rows) < 2 or 0 in rows.shape:
+        refuse("data", f"shape {rows.shape}", "(n, d) with n >= 2 and d >= 1", "One row a point; of one point nothing is learned. In 1-D write x[:, None].")
+    constant = np.flatnonzero(np.ptp(np.asarray(rows), axis=0) == 0)
+    if constant.size:
+        refuse("data", f"constant columns {constant.tolist()}", "columns that vary", "Leave them out: a law without spread along them has no density.")
+    return FiniteLaw(rows)
+
+
+def bootstrap_sample(key: PRNGKeyArray, law: FiniteLaw) -> FiniteLaw:
+    """The law of as many rows, drawn with replacement."""
+    n = len(law.weights)
+    chosen = jax.random.choice(key, n, (n,), p=law.weights)
+    return FiniteLaw(law.points, jnp.bincount(chosen, length=n).astype(law.weights.dtype) / n)
+
+
+def subset_sample(key: PRNGKeyArray, law: FiniteLaw, share: float) -> FiniteLaw:
+    """The law of a share of the rows, drawn without replacement.
+
+    Raises:
+        ValueError: if the share is not in (0, 1] or leaves fewer than two rows.
+    """
+    n = len(law.weights)
+    size = round(share * n)
+    if not (0 < share <= 1 and size >= 2):
+        refuse("share", f"{share} of {n} rows", "a share in (0, 1] that leaves two rows or more", "A half, 0.5, is usual.")
+    chosen = jnp.zeros(n, law.weights.dtype).at[jax.random.permutation(key, n)[:size]].set(1 / size)
+    return FiniteLaw(law.points, chosen)

@@ -1,0 +1,41 @@
+"""Score networks as a family that learns by score matching."""
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import PRNGKeyArray
+
+from ensembletheory.laws import Law
+from ensembletheory.neural.learner import Learner
+from ensembletheory.neural.score_matching import ScoreMatching
+from ensembletheory.neural.score_network import ScoreNetwork
+from ensembletheory.neural.training import Loss
+from ensembletheory.processes import GaussianPath
+
+__all__ = ["ScoreLearner"]
+
+
+class ScoreLearner(Learner):
+    """Score networks of one path from data to noise.
+
+    Args:
+        process: the path.
+        width: units in a hidden layer.
+        depth: number of hidden layers.
+        batch: draws a step.
+        start: the earliest time of training.
+    """
+
+    process: GaussianPath
+    width: int = eqx.field(static=True, default=64)
+    depth: int = eqx.field(static=True, default=3)
+    batch: int = eqx.field(static=True, default=256)
+    start: float = eqx.field(static=True, default=1e-3)
+
+    def initialise(self, key: PRNGKeyArray, law: Law) -> Any:
+        """A `ScoreNetwork`, its mean and scale those of the law."""
+        return ScoreNetwork(key, self.process, law, self.width, self.depth)
+
+    def loss(self, law: Law) -> Loss:
+        """Denoising score matching."""
+        return ScoreMatching(self.process, law, self.batch, self.start)
