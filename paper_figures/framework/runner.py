@@ -1,7 +1,8 @@
 """Run one figure and leave its files: NAME.pdf, NAME.png, NAME.npz (the arrays), NAME.csv (the caption's numbers) and, last, NAME.json (provenance and verdict).
 
 Every file appears whole, and the provenance holds the digests of the others. So a run that was cut short is seen as such, and a figure whose inputs, sources
-and libraries are those of the provenance and whose files are intact need not be drawn again.
+and libraries are those of the provenance and whose files are intact need not be drawn again. What a run that was cut short has left under `.work`
+(`paper_figures.framework.work`) is gone on with.
 """
 
 import csv
@@ -18,6 +19,7 @@ from ensembletheory.files import write_whole
 from ensembletheory.plotting import render, style
 from paper_figures.framework.contract import Caption, Data, Figure
 from paper_figures.framework.provenance import data_digest, digest, environment, inputs_digest, source_digest
+from paper_figures.framework.work import remove_checkpoints, working
 
 __all__ = ["FAILED", "GREEN", "Record", "draw_figure", "intact_record", "read_record"]
 
@@ -32,7 +34,8 @@ def draw_figure(figure: Figure, out: Path, quick: bool) -> Record:
     start = time.monotonic()
     about = _about(figure, quick)
     try:
-        files, findings = _produce(figure, quick)
+        with working(figure.name, out, _key(about)):
+            files, findings = _produce(figure, quick)
     except Exception as error:  # whatever a figure raises, the others must still be drawn
         files, findings = {}, {"verdict": FAILED, "error": "".join(traceback.format_exception(error))}
     for suffix in SUFFIXES:
@@ -41,6 +44,8 @@ def draw_figure(figure: Figure, out: Path, quick: bool) -> Record:
         write_whole(out / name, content)
     record = about | findings | {"files": {name: digest(content) for name, content in files.items()}, "wall_time_s": round(time.monotonic() - start, 3)}
     write_whole(out / f"{figure.name}.json", json.dumps(record, indent=1) + "\n")
+    if record["verdict"] != FAILED:
+        remove_checkpoints(figure.name, out)
     return record
 
 
@@ -50,9 +55,8 @@ def intact_record(figure: Figure, out: Path, quick: bool) -> Record | None:
     if record is None or record["verdict"] == FAILED:
         return None
     fresh = _about(figure, quick)
-    same = all(record[key] == fresh[key] for key in ("mode", "inputs_hash", "source_digest")) and record["environment"]["versions"] == fresh["environment"]["versions"]
     whole = all((out / name).is_file() and digest((out / name).read_bytes()) == expected for name, expected in record["files"].items())
-    return record if same and whole else None
+    return record if _key(record) == _key(fresh) and whole else None
 
 
 def read_record(path: Path) -> Record | None:
@@ -79,6 +83,11 @@ def _about(figure: Figure, quick: bool) -> Record:
         "source_digest": source_digest(figure),
         "environment": environment(),
     }
+
+
+def _key(about: Record) -> str:
+    """Two runs of one key do the same."""
+    return digest(json.dumps([about["mode"], about["inputs_hash"], about["source_digest"], about["environment"]["versions"]], sort_keys=True))[:16]
 
 
 def _produce(figure: Figure, quick: bool) -> tuple[dict[str, bytes], Record]:

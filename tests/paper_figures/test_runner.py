@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ensembletheory.plotting import LOOKS, curve, new_figure
 from paper_figures import __main__ as command
-from paper_figures.framework import Caption, Figure, Number, page, provenance, runner
+from paper_figures.framework import Caption, Figure, Number, checkpoint, page, provenance, runner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -202,6 +202,62 @@ def test_a_run_cut_short_is_not_mistaken_for_a_whole_one(tmp_path, monkeypatch):
     assert runner.intact_record(TOY, tmp_path, quick=True) is None
     assert runner.intact_record(TOY.with_inputs(points=5), tmp_path, quick=True) is None
     assert run(TOY, tmp_path) == 0
+
+
+# Checkpoints.
+
+
+def counting(stops):
+    """A figure that does four pieces of work and keeps them at its checkpoint; it is cut short at the pieces in `stops`, once each."""
+    done = []
+
+    def compute(level, points, seed):
+        kept = checkpoint("toy", "pieces")
+        for piece in range(len(kept.read_text()) if kept.exists() else 0, 4):
+            if piece in stops:
+                stops.remove(piece)
+                raise KeyboardInterrupt
+            done.append(piece)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text("x" * (piece + 1))
+        return _compute(level, points, seed)
+
+    return replace(TOY, compute=compute), done
+
+
+def test_a_figure_cut_short_goes_on_from_its_checkpoints_and_leaves_none(tmp_path):
+    toy, done = counting([2])
+    with pytest.raises(KeyboardInterrupt):
+        run(toy, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".work"]
+    assert run(toy, tmp_path) == 0
+    assert done == [0, 1, 2, 3]
+    assert not (tmp_path / ".work").exists()
+
+
+def test_checkpoints_of_other_inputs_modes_or_sources_are_not_gone_on_with_but_removed(tmp_path, monkeypatch):
+    toy, done = counting([1, 2, 3])
+    for change in (lambda: toy, lambda: toy.with_inputs(seed=8), lambda: monkeypatch.setattr(runner, "source_digest", lambda figure: "other") or toy):
+        with pytest.raises(KeyboardInterrupt):
+            run(change(), tmp_path)
+    assert done == [0, 0, 1, 0, 1, 2]
+    (tmp_path / ".work" / "another").mkdir()
+    assert run(toy, tmp_path, quick=False) == 0
+    assert done[6:] == [0, 1, 2, 3]
+    assert [path.name for path in (tmp_path / ".work").iterdir()] == ["another"]
+
+
+def test_a_figure_that_fails_keeps_its_checkpoints(tmp_path):
+    toy, done = counting([])
+    assert run(replace(toy, draw=lambda data: 1 / 0), tmp_path) == 1
+    assert run(toy, tmp_path) == 0
+    assert done == [0, 1, 2, 3]
+
+
+def test_there_is_no_checkpoint_where_nothing_is_drawn_and_none_of_another_figure(tmp_path):
+    assert checkpoint("toy", "part") is None
+    assert run(replace(TOY, compute=lambda **inputs: {"y": [checkpoint("toi", "part")]}), tmp_path) == 1
+    assert "`figure_name`: got 'toi'; expected the figure that is being drawn, 'toy'" in record(tmp_path)["error"]
 
 
 def test_the_source_digest_sees_every_file_a_figure_may_use_and_no_other(tmp_path, monkeypatch):
