@@ -1,0 +1,270 @@
+r"""Models x = g(z) + noise of a latent z, with an encoder: what is asked of them whatever g is.
+
+    z ~ N(0, I_q),   x | z ~ N(g(z), diag(v)),   encoder e(z | x) = N(m(x), diag(D(x))),   weight w = p(x, z) / e(z | x) for z from the encoder, E w = p(x).
+
+**Bounds.** With independent weights w_1 ... w_K, L_K(x) = E log (1/K) sum_k w_k (Burda, Grosse & Salakhutdinov 2016), so that by Jensen's inequality, for any g, m, D and v,
+
+    ELBO = L_1 <= L_K <= L_{K+1} <= log p(x);
+
+on given draws the mean of log-means over groups of k of them is at most the log-mean of all. The ELBO is E log N(x; g(z), v) - KL(e || N(0, I)), the latter in closed form.
+
+**The law of x** is
+ - N(g(0), W W^T + diag(v)) if g(z) = g(0) + W z is affine: PPCA if the v are equal, else factor analysis;
+ - for q = 1 or 2 a Gaussian mixture with a component N(g(z_j), diag(v)) at each node z_j of the trapezoidal rule for N(0, I) on [-8, 8]^q (what lies outside weighs less than
+   3e-15). The rule converges geometrically once its step is below the posterior standard deviations, and twice the step tells the error;
+ - known at points by Monte Carlo for any q. Half of the draws are from the encoder, half from the prior, with the weights p(x, z) / (e(z | x) / 2 + p(z) / 2): their mean is
+   p(x), and they are at most 2 p(x | z) <= 2 prod_i (2 pi v_i)^{-1/2}, so that whatever the encoder they have a variance (those of the bounds need not). The logarithm of
+   their mean, whose bias is -r^2 / 2 + O(r^3) with r its relative standard error, is corrected by r^2 / 2: an estimate of log p(x), not a bound.
+"""
+
+from abc import abstractmethod
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembletheory.covariance import LowRankPlusDiagonal
+from ensembletheory.errors import Numbers, refuse
+from ensembletheory.estimate import Estimate, closed_form, monte_carlo
+from ensembletheory.laws import Gaussian, GaussianMixture
+from ensembletheory.laws.law import checked_point
+
+__all__ = ["VariationalModel", "checked_count"]
+
+_REACH = 8.0  # of the nodes, in standard deviations of the prior
+_NODES = {1: 256, 2: 64}  # an axis, by latent dimension
+_SAMPLES = 10_000
+_BLOCK = 2**18  # numbers held at once
+
+
+class VariationalModel(eqx.Module):
+    """A law of x through a latent z, with an encoder; see `Vae` and `AveragedVae`."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """The dimension d of x."""
+
+    @property
+    @abstractmethod
+    def latent(self) -> int:
+        """The dimension q of z."""
+
+    @property
+    @abstractmethod
+    def affine(self) -> bool:
+        """Whether g is affine."""
+
+    @property
+    @abstractmethod
+    def noise_variances(self) -> Float[Array, " d"]:
+        """The variances v of x given z."""
+
+    @abstractmethod
+    def decode(self, z: Float[Array, " q"]) -> Float[Array, " d"]:
+        """The mean g(z) of x given z."""
+
+    @abstractmethod
+    def encode(self, x: Float[Array, " d"]) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
+        """The mean m(x) and the variances D(x) of the encoder."""
+
+    def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+        """`n` independent draws of x."""
+        return _drawn(self, key, n)
+
+    def law(self, nodes: int | None = None) -> Gaussian | GaussianMixture:
+        """The law of x as an object, which goes through pools and divergences: exactly if g is affine, else (or if `nodes` asks for it) by quadrature over z.
+
+        Args:
+            nodes: an axis of z; default 256 for q = 1, 64 for q = 2.
+
+        Raises:
+            ValueError: if g is not affine and q > 2, or the nodes are not an even number >= 2.
+        """
+        if self.affine and nodes is None:
+            return _gaussian(self)
+        z, weights = _rule(self.latent, self._checked_nodes(nodes))
+        means = _decoded(self, z)
+        return GaussianMixture(weights, means, jnp.tile(self.noise_variances[None, :], (len(z), 1)))
+
+    def log_prob(self, x: Numbers, key: PRNGKeyArray | None = None, samples: int | None = None, nodes: int | None = None) -> Estimate:
+        """The log-density in nats at x (..., d): in closed form if g is affine, by quadrature over z for q <= 2, by Monte Carlo if a key is given.
+
+        Args:
+            x: the points.
+            key: asks for Monte Carlo.
+            samples: number of its draws a point (default 10,000).
+            nodes: of the quadrature, as in `law`.
+
+        Raises:
+            ValueError: if the last axis of x is not d, only Monte Carlo can answer and no key is given, or samples or nodes are not as asked.
+        """
+        points = checked_point("x", x, self.dim)
+        if key is not None:
+            return _by_importance(self, key, points, checked_count("samples", _SAMPLES if samples is None else samples, 4))
+        if self.affine and nodes is None:
+            return closed_form(_gaussian(self).log_prob(points))
+        return _by_quadrature(self, points, self._checked_nodes(nodes))
+
+    def elbo(self, key: PRNGKeyArray, x: Numbers, samples: int = 64) -> Estimate:
+        """The evidence lower bound in nats at x (..., d): in closed form if g is affine, else by Monte Carlo.
+
+        Raises:
+            ValueError: if the last axis of x is not d, or there are fewer than two samples.
+        """
+        points, samples = checked_point("x", x, self.dim), checked_count("samples", samples, 2)
+        value = _elbos(self, key, points, samples)
+        return closed_form(value.value) if self.affine else value
+
+    def iwae(self, key: PRNGKeyArray, x: Numbers, K: int, samples: int = 64) -> Estimate:
+        """The bound L_K in nats at x (..., d) by `samples` draws of K weights.
+
+        Raises:
+            ValueError: if the last axis of x is not d, K < 1, or there are fewer than two samples.
+        """
+        return _iwaes(self, key, checked_point("x", x, self.dim), checked_count("K", K, 1), checked_count("samples", samples, 2))
+
+    def log_weights(self, key: PRNGKeyArray, x: Float[Array, " d"], K: int) -> Float[Array, " K"]:
+        """Log p(x, z) / e(z | x) at one point, for K draws of z from the encoder."""
+        m, D = self.encode(x)
+        e = jax.random.normal(key, (K, self.latent), x.dtype)
+        z = m + jnp.sqrt(D) * e
+        return jax.vmap(lambda z: self._log_joint(x, z))(z) + 0.5 * (jnp.sum(e**2, axis=1) + jnp.sum(jnp.log(D)) + self.latent * np.log(2 * np.pi))
+
+    def bound(self, key: PRNGKeyArray, x: Float[Array, " d"], K: int) -> Float[Array, ""]:
+        """One draw of log (1/K) sum_k w_k at one point, whose mean is L_K."""
+        return jax.nn.logsumexp(self.log_weights(key, x, K)) - np.log(K)
+
+    def fit_and_divergence(self, key: PRNGKeyArray, x: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """One draw of log N(x; g(z), v), z from the encoder (its mean, if g is affine), and KL(e || N(0, I)), at one point; their difference has mean ELBO."""
+        m, D = self.encode(x)
+        if self.affine:
+            fit = _log_normal(x - self.decode(m), self.noise_variances) - 0.5 * jnp.sum((_slopes(self) ** 2 @ D) / self.noise_variances)
+        else:
+            fit = _log_normal(x - self.decode(m + jnp.sqrt(D) * jax.random.normal(key, m.shape, m.dtype)), self.noise_variances)
+        return fit, 0.5 * jnp.sum(D + m**2 - 1 - jnp.log(D))
+
+    def _log_joint(self, x: Float[Array, " d"], z: Float[Array, " q"]) -> Float[Array, ""]:
+        return _log_normal(x - self.decode(z), self.noise_variances) + _log_normal(z, jnp.ones_like(z))
+
+    def _checked_nodes(self, nodes: int | None) -> int:
+        if self.latent > 2:
+            refuse("key", "None", f"a PRNG key, since with {self.latent} latent dimensions only Monte Carlo can answer", "Pass key=jax.random.key(0) to log_prob.")
+        if nodes is None:
+            return _NODES[self.latent]
+        if checked_count("nodes", nodes, 2) % 2:
+            refuse("nodes", f"{nodes}", "an even number", "Every second node tells the error.")
+        return nodes
+
+
+def checked_count(argument: str, count: int, least: int) -> int:
+    """A whole number that is at least `least`.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < least:
+        refuse(argument, repr(count), f"a whole number >= {least}", "It counts what is drawn or built.")
+    return int(count)
+
+
+def _log_normal(x: Float[Array, " d"], variances: Float[Array, " d"]) -> Float[Array, ""]:
+    return -0.5 * jnp.sum(x**2 / variances + jnp.log(2 * np.pi * variances))
+
+
+def _rule(q: int, nodes: int) -> tuple[Float[Array, "J q"], Float[Array, " J"]]:
+    """Nodes of the trapezoidal rule on [-8, 8]^q and their weights under N(0, I)."""
+    axis = np.linspace(-_REACH, _REACH, nodes + 1)
+    z = np.stack(np.meshgrid(*[axis] * q, indexing="ij"), axis=-1).reshape(-1, q)
+    weights = np.exp(-0.5 * np.sum(z**2, axis=1))
+    return jnp.asarray(z), jnp.asarray(weights / np.sum(weights))
+
+
+@eqx.filter_jit
+def _decoded(model: VariationalModel, z: Float[Array, "J q"]) -> Float[Array, "J d"]:
+    return jax.vmap(model.decode)(z)
+
+
+@eqx.filter_jit
+def _drawn(model: VariationalModel, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+    for_latents, for_noise = jax.random.split(key)
+    means = jax.vmap(model.decode)(jax.random.normal(for_latents, (n, model.latent)))
+    return means + jnp.sqrt(model.noise_variances)[None, :] * jax.random.normal(for_noise, means.shape, means.dtype)
+
+
+def _slopes(model: VariationalModel) -> Float[Array, "d q"]:
+    """The matrix W of an affine g."""
+    return jax.vmap(lambda z: model.decode(z) - model.decode(jnp.zeros_like(z)), out_axes=1)(jnp.eye(model.latent))
+
+
+@eqx.filter_jit
+def _gaussian(model: VariationalModel) -> Gaussian:
+    return Gaussian(model.decode(jnp.zeros(model.latent)), LowRankPlusDiagonal(_slopes(model), model.noise_variances))
+
+
+def _over_points(at, points: Float[Array, "... d"], width: int):
+    """What `at` gives for each point, in blocks that hold `width` numbers a point."""
+    found = jax.lax.map(at, points.reshape(-1, points.shape[-1]), batch_size=max(1, _BLOCK // width))
+    return jax.tree.map(lambda values: values.reshape(points.shape[:-1]), found)
+
+
+def _over_keyed_points(at, key: PRNGKeyArray, points: Float[Array, "... d"], width: int):
+    """As `_over_points`, with a key a point."""
+    rows = points.reshape(-1, points.shape[-1])
+    found = jax.lax.map(lambda keyed: at(*keyed), (jax.random.split(key, len(rows)), rows), batch_size=max(1, _BLOCK // width))
+    return jax.tree.map(lambda values: values.reshape(points.shape[:-1]), found)
+
+
+@eqx.filter_jit
+def _by_quadrature(model: VariationalModel, points: Float[Array, "... d"], nodes: int) -> Estimate:
+    z, weights = _rule(model.latent, nodes)
+    _, coarse_weights = _rule(model.latent, nodes // 2)
+    means = jax.vmap(model.decode)(z)
+
+    def at(x):
+        terms = jax.vmap(lambda mean: _log_normal(x - mean, model.noise_variances))(means)
+        every_second = terms.reshape((nodes + 1,) * model.latent)[(slice(None, None, 2),) * model.latent].ravel()
+        fine, coarse = jax.nn.logsumexp(terms + jnp.log(weights)), jax.nn.logsumexp(every_second + jnp.log(coarse_weights))
+        return Estimate(fine, jnp.abs(fine - coarse) + 64 * jnp.finfo(fine.dtype).eps * (1 + jnp.abs(fine)), "quadrature")
+
+    return _over_points(at, points, means.size)
+
+
+@eqx.filter_jit
+def _by_importance(model: VariationalModel, key: PRNGKeyArray, points: Float[Array, "... d"], samples: int) -> Estimate:
+    pairs = samples // 2
+
+    def at(key, x):
+        m, D = model.encode(x)
+        first, second = jax.random.normal(key, (2, pairs, model.latent), x.dtype)
+
+        def log_weight(z):
+            proposals = jnp.stack([_log_normal(z - m, D), _log_normal(z, jnp.ones_like(z))])
+            return model._log_joint(x, z) - jax.nn.logsumexp(proposals) + np.log(2.0)
+
+        logs = jax.vmap(log_weight)(jnp.concatenate([m + jnp.sqrt(D) * first, second]))
+        top = jnp.max(logs)
+        mean = monte_carlo(0.5 * (jnp.exp(logs[:pairs] - top) + jnp.exp(logs[pairs:] - top)))
+        relative = mean.error / mean.value
+        return Estimate(top + jnp.log(mean.value) + 0.5 * relative**2, relative, "monte_carlo")
+
+    return _over_keyed_points(at, key, points, samples * model.dim)
+
+
+@eqx.filter_jit
+def _elbos(model: VariationalModel, key: PRNGKeyArray, points: Float[Array, "... d"], samples: int) -> Estimate:
+    def at(key, x):
+        fits, divergences = jax.vmap(lambda k: model.fit_and_divergence(k, x))(jax.random.split(key, samples))
+        return monte_carlo(fits - divergences)
+
+    return _over_keyed_points(at, key, points, samples * model.dim)
+
+
+@eqx.filter_jit
+def _iwaes(model: VariationalModel, key: PRNGKeyArray, points: Float[Array, "... d"], K: int, samples: int) -> Estimate:
+    def at(key, x):
+        return monte_carlo(jax.vmap(lambda k: model.bound(k, x, K))(jax.random.split(key, samples)))
+
+    return _over_keyed_points(at, key, points, samples * K * model.dim)
