@@ -13,6 +13,14 @@ from ensembletheory.neural.flow_matching_learner import FlowMatchingLearner as F
 from ensembletheory.neural.gains import flow_log_prob as flow_log_prob
 from ensembletheory.neural.gains import sampled_gain as sampled_gain
 from ensembletheory.neural.gains import stacked_flow_log_prob as stacked_flow_log_prob
+from ensembletheory.neural.hamiltonian_flow import FixedKinetic as FixedKinetic
+from ensembletheory.neural.hamiltonian_flow import MomentumEncoder as MomentumEncoder
+from ensembletheory.neural.hamiltonian_flow import NeuralHamiltonianFlow as NeuralHamiltonianFlow
+from ensembletheory.neural.hamiltonian_flow import PerceptronEnergy as PerceptronEnergy
+from ensembletheory.neural.hamiltonian_learner import EvidenceBound as EvidenceBound
+from ensembletheory.neural.hamiltonian_learner import FixedKineticLearner as FixedKineticLearner
+from ensembletheory.neural.hamiltonian_learner import NhfLearner as NhfLearner
+from ensembletheory.neural.hamiltonian_learner import ReverseEvidenceBound as ReverseEvidenceBound
 from ensembletheory.neural.kac_matching import KacLearner as KacLearner
 from ensembletheory.neural.kac_matching import KacMatching as KacMatching
 from ensembletheory.neural.kac_matching import kac_error as kac_error

@@ -1,5 +1,8 @@
 """Ensembles of predictors in closed form: expected losses, when more members help and when they do not, how members differ, and networks that share a trunk."""
 
+from ensembletheory.supervised.class_pools import linear_pool_of_classes as linear_pool_of_classes
+from ensembletheory.supervised.class_pools import log_pool_of_classes as log_pool_of_classes
+from ensembletheory.supervised.class_pools import votes_for_classes as votes_for_classes
 from ensembletheory.supervised.converse import ConverseSearch as ConverseSearch
 from ensembletheory.supervised.converse import harmful_two_point_law as harmful_two_point_law
 from ensembletheory.supervised.converse import second_member_gain as second_member_gain
@@ -21,6 +24,7 @@ from ensembletheory.supervised.mimo import mixmo_weights as mixmo_weights
 from ensembletheory.supervised.plane import copy_disagreement as copy_disagreement
 from ensembletheory.supervised.plane import disagreement as disagreement
 from ensembletheory.supervised.plane import independent_disagreement as independent_disagreement
+from ensembletheory.supervised.subsets import subset_losses as subset_losses
 from ensembletheory.supervised.tails import exponential_tail as exponential_tail
 from ensembletheory.supervised.urns import correlated_majority_vote_error as correlated_majority_vote_error
 from ensembletheory.supervised.urns import plurality_vote_error as plurality_vote_error
