@@ -293,11 +293,16 @@ def _drawn(law: KacLaw, key: PRNGKeyArray, n: int) -> tuple[Float[Array, " n"], 
 
 def drawn(law: KacLaw, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """Independent draws of X and of the sign of the velocity."""
+    return drawn_at(law.speed, law.rate, law.time, key, shape)
+
+
+def drawn_at(speed: Float[Array, ""], rate: Float[Array, ""], time: Float[Array, "..."], key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Such draws, at one time or at times of the rank of `shape`."""
     key_turns, key_uniform = jax.random.split(key)
-    turns = jax.random.poisson(key_turns, law.rate * law.time, shape)
-    sign, radius, angle, size = jax.random.uniform(key_uniform, (4, *shape), law.time.dtype)
+    turns = jax.random.poisson(key_turns, rate * time, shape)
+    sign, radius, angle, size = jax.random.uniform(key_uniform, (4, *shape), time.dtype)
     first, even, none = jnp.where(sign < 0.5, -1.0, 1.0), turns % 2 == 0, turns == 0
     equal = jnp.maximum(jnp.where(even, turns - 1, turns), 1).astype(first.dtype)  # 2k - 1
     gap = jnp.sqrt(1 - radius ** (2 / equal)) * jnp.cos(2 * np.pi * angle)
     gap = jnp.where(even & (size > (1 + gap) / 2), -gap, gap)
-    return first * law.reach * jnp.where(none, 1.0, gap), first * jnp.where(even, 1.0, -1.0)
+    return first * speed * time * jnp.where(none, 1.0, gap), first * jnp.where(even, 1.0, -1.0)

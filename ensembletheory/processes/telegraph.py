@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import Numbers
 from ensembletheory.fields import Field
 from ensembletheory.laws import Law
-from ensembletheory.laws.kac import KacLaw
+from ensembletheory.laws.kac import KacLaw, drawn_at
 from ensembletheory.laws.kac_mixture import KacMixture
 from ensembletheory.processes.arguments import positive
 from ensembletheory.processes.process import Clock
@@ -90,6 +90,15 @@ class Telegraph(Clock):
     def rates(self, x: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, " d"]:
         """The rates at which the coordinates turn round."""
         return jnp.full_like(v, self.rate)
+
+    def displacements(self, key: PRNGKeyArray, times: Float[Array, " n"], dim: int = 1) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
+        """Exact draws of tau_t and of the signs of the velocities, each at a time of its own; times are not looked at."""
+        return drawn_at(self.speed, self.rate, times[:, None], key, (times.size, dim))
+
+    def noised(self, key: PRNGKeyArray, positions: Float[Array, "n d"], times: Float[Array, " n"]) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
+        """Place and signs of the velocities of paths from `positions`, each at a time of its own: what reversed processes learn from."""
+        moved, signs = self.displacements(key, times, positions.shape[1])
+        return positions + moved, signs
 
     def simulate(self, key: PRNGKeyArray, n: int, law: Law, t: Numbers | None = None) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
         """`n` exact draws of the place and the signs of the velocities at time t, by default the horizon, begun from `law`.

@@ -172,13 +172,24 @@ class PiecewiseDeterministic(Clock):
         return self.run(key_path, x, v, until)
 
     def run(self, key: PRNGKeyArray, positions: Numbers, velocities: Numbers, until: Numbers | None = None) -> Simulation:
-        """Paths from given points; see `simulate`.
+        """Paths from given points; see `simulate`. `until` may be one time for each path.
 
         Raises:
-            ValueError: if positions and velocities are not of one shape (n, d), or `until` not within [0, horizon].
+            ValueError: if positions and velocities are not of one shape (n, d), or `until` is neither a time nor n times within [0, horizon].
         """
         x, v = self._points(positions, velocities)
-        return _run(self, key, x, v, self.checked_time("until", self.horizon if until is None else until), _LANES)
+        return _run(self, key, x, v, self._ends(self.horizon if until is None else until, len(x)), _LANES)
+
+    def noised(self, key: PRNGKeyArray, positions: Numbers, times: Numbers) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
+        """Place and velocity of paths from `positions` (n, d) with stationary velocities, each at a time of its own: what reversed processes learn from.
+
+        Raises:
+            ValueError: if positions are not of shape (n, d), or `times` is neither a time nor n times within [0, horizon].
+        """
+        key_path, key_velocity = jax.random.split(key)
+        x = as_floats("positions", positions)
+        end = self.run(key_path, x, self.draw_velocities(key_velocity, len(x)), times)
+        return end.positions, end.velocities
 
     def skeleton(self, key: PRNGKeyArray, n: int, events: int, start: Law | None = None, until: Numbers | None = None) -> Skeleton:
         """The first events of `n` paths, the same as those of `simulate` with the same key: times, positions and velocities at the start and after every event.
@@ -208,6 +219,15 @@ class PiecewiseDeterministic(Clock):
     def _require(self, start: Law) -> None:
         if start.dim != self.dim:
             refuse("start", f"dimension {start.dim}", f"dimension {self.dim}, that of the target", "Begin in the space of the target.")
+
+    def _ends(self, until: Numbers, n: int) -> Float[Array, "..."]:
+        times = jnp.asarray(until, self.horizon.dtype)
+        if times.shape not in ((), (n,)):
+            refuse("until", f"shape {times.shape}", f"one time, or one for each of {n} paths", "Give every path its end.")
+        if is_concrete(times):
+            for end in (np.min(np.asarray(times)), np.max(np.asarray(times))):
+                self.checked_time("until", end)
+        return times
 
     def _points(self, positions: Numbers, velocities: Numbers) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
         x, v = checked_point("positions", positions, self.dim), checked_point("velocities", velocities, self.dim)
@@ -290,14 +310,14 @@ def _drawn(process: PiecewiseDeterministic, words: Words, lanes: UInt32[Array, "
     return _counted(words, lanes, i * np.uint32(draws) + jnp.arange(draws, dtype=jnp.uint32), dtype)
 
 
-def _first(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n d"], v: Float[Array, "n d"], until: Float[Array, ""]) -> tuple[Words, _Path]:
+def _first(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n d"], v: Float[Array, "n d"], until: Float[Array, "..."]) -> tuple[Words, _Path]:
     """The lanes at time 0, whose first energies are counted from the last counter down."""
     high, low = jax.random.bits(key, (2,), jnp.uint32)
     words, lanes, dtype = (high, low), jnp.arange(len(x), dtype=jnp.uint32), x.dtype
     energies = exponential(_counted(words, lanes, np.uint32(2**32 - 1) - jnp.arange(process.clocks, dtype=jnp.uint32), dtype))
     by_kind = tuple(jnp.split(energies, np.cumsum(process._groups)[:-1].tolist()))
     drawn = _drawn(process, words, lanes, jnp.uint32(0), dtype)
-    return words, _Path((x - process.target.mean[None, :]).T, v.T, by_kind, jnp.full(len(x), until, dtype), drawn)
+    return words, _Path((x - process.target.mean[None, :]).T, v.T, by_kind, jnp.broadcast_to(until, (len(x),)).astype(dtype), drawn)
 
 
 @eqx.filter_jit
@@ -308,7 +328,7 @@ def _started(process: PiecewiseDeterministic, key: PRNGKeyArray, n: int, start: 
 
 
 @eqx.filter_jit
-def _run(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n d"], v: Float[Array, "n d"], until: Float[Array, ""], most: int) -> Simulation:
+def _run(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n d"], v: Float[Array, "n d"], until: Float[Array, "..."], most: int) -> Simulation:
     """Chunks of at most so many lanes, one after the other."""
     prepared, n = process._prepared(), len(x)
     words, path = _first(process, key, x, v, until)
@@ -335,6 +355,7 @@ def _run(process: PiecewiseDeterministic, key: PRNGKeyArray, x: Float[Array, "n 
 
     by_chunk = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(*leaf.shape[:-1], chunks, lanes), -2, 0), path)
     z, v, sums, squares, events = (leaf.reshape(chunks * lanes, -1)[:n] for leaf in jax.lax.map(advanced, (by_chunk, jnp.arange(chunks, dtype=jnp.uint32))))
+    until = jnp.broadcast_to(until, (n,))[:, None]
     m, moved = process.target.mean[None, :], until > 0
     first, second = (jnp.where(moved, total / jnp.where(moved, until, 1), at_once) for total, at_once in ((sums, z), (squares, z**2)))
     return Simulation(m + z, v, events, m + first, m**2 + 2 * m * first + second)

@@ -27,9 +27,10 @@ from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.estimate import Estimate, monte_carlo
 from ensembletheory.laws import KacMixture
 from ensembletheory.laws.expectation import breaks
+from ensembletheory.laws.weights import log_weighted_sum
 from ensembletheory.quadrature import integrate
 
-__all__ = ["least_loss", "least_loss_on_the_line", "loss_on_the_line", "pair_least_loss", "pair_loss", "pair_minimiser", "ratio_matching_loss"]
+__all__ = ["chances", "least_loss", "least_loss_on_the_line", "loss_on_the_line", "pair_least_loss", "pair_loss", "pair_minimiser", "ratio_matching_loss"]
 
 Guess = Callable[[Float[Array, " d"], Float[Array, " d"]], Float[Array, " d"]]  # (x, v) -> a ratio for each coordinate
 
@@ -104,6 +105,12 @@ def least_loss_on_the_line(noised: KacMixture) -> Estimate:
     return integrate(Partial(_line_least, noised), breaks(_on_the_line(noised), ()))
 
 
+def chances(guess: Guess, x: Float[Array, " d"], v: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+    """G(s_j(x, v)) and G(s_j(x, R_j v)) for every coordinate j at one state."""
+    turned = jax.vmap(lambda signs: v * signs)(1 - 2 * jnp.eye(len(v), dtype=v.dtype))
+    return 1 / (1 + guess(x, v)), 1 / (1 + jnp.diagonal(jax.vmap(lambda u: guess(x, u))(turned)))
+
+
 def _pair(argument: str, values: Numbers) -> Float[Array, " 2"]:
     pair = as_floats(argument, values)
     if pair.shape != (2,):
@@ -129,10 +136,8 @@ def _on_the_line(noised: KacMixture) -> KacMixture:
 @eqx.filter_jit
 def _loss(guess: Guess, x: Float[Array, "n d"], v: Float[Array, "n d"]) -> Estimate:
     def one(x, v):
-        G = 1 / (1 + guess(x, v))
-        turned = jax.vmap(lambda signs: v * signs)(1 - 2 * jnp.eye(len(v), dtype=v.dtype))
-        other = 1 / (1 + jnp.diagonal(jax.vmap(lambda u: guess(x, u))(turned)))
-        return jnp.sum(G**2 + other**2 - 2 * G)
+        own, turned = chances(guess, x, v)
+        return jnp.sum(own**2 + turned**2 - 2 * own)
 
     return monte_carlo(jax.vmap(one)(x, v))
 
@@ -143,18 +148,18 @@ def _least(ratios: Guess, x: Float[Array, "n d"], v: Float[Array, "n d"]) -> Est
 
 
 def _line_loss(guess: Guess, noised: KacMixture, x: Float[Array, " 1"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    p = _masses(noised, x)
+    p = jnp.exp(_log_masses(noised, x))
     G = 1 / (1 + jnp.stack([guess(x, jnp.ones_like(x))[0], guess(x, -jnp.ones_like(x))[0]]))
     return p @ (G**2 + G[::-1] ** 2 - 2 * G), jnp.sum(p)
 
 
 def _line_least(noised: KacMixture, x: Float[Array, " 1"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    p = _masses(noised, x)
-    total = jnp.sum(p)
-    return -(p @ p) / jnp.where(total > 0, total, 1.0), total
+    logs = _log_masses(noised, x)
+    shares, total = jax.nn.softmax(logs), jnp.exp(jax.nn.logsumexp(logs))  # in tails, where squares of masses are 0
+    return -total * (shares @ shares), total
 
 
-def _masses(noised: KacMixture, x: Float[Array, " 1"]) -> Float[Array, " 2"]:
-    """p(x, +) and p(x, -)."""
+def _log_masses(noised: KacMixture, x: Float[Array, " 1"]) -> Float[Array, " 2"]:
+    """Log p(x, +) and log p(x, -)."""
     logs, _ = noised._parts(x)
-    return noised.weights @ jnp.exp(logs[:, 0, :])
+    return jax.vmap(log_weighted_sum, in_axes=(None, 1))(noised.weights, logs[:, 0, :])
