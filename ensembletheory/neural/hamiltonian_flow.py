@@ -11,7 +11,7 @@ for the steps keep volume whatever the weights of the networks. An encoder f(p |
 with E over K independent draws. In `NeuralHamiltonianFlow` of Toth et al. (2020) V and K are networks; fixed-kinetic ones (Souveton et al. 2024) have K = 1/2 a^2 |p|^2,
 a learned. Energies are softplus perceptrons, whose gradients are smooth. What linear flows reach, and at what ELBO, is in `ensembletheory.hamiltonian`.
 
-**The evidence** log p(x) itself is estimated from n draws of the encoder widened to the deviations 2 sigma(q), as log of the mean weight plus half its squared error, which
+**The log-density** log p(x) itself is estimated from n draws of the encoder widened to the deviations 2 sigma(q), as log of the mean weight plus half its squared error, which
 removes the bias of order 1/n. The encoder as it is would not do: the best one is narrower than the posterior, and of a model with correlation 1/2 its weights have no
 second moment (`ensembletheory.latent.iwae_threshold`, whose condition 2 D > S is here 8 D > S).
 
@@ -20,7 +20,6 @@ takes 0.4 of the time of the general scheme, to whose points it is equal.
 """
 
 from collections.abc import Sequence
-from typing import NoReturn
 
 import equinox as eqx
 import jax
@@ -35,12 +34,13 @@ from ensembletheory.hamiltonian import HamiltonianFlow
 from ensembletheory.laws import Gaussian, Law
 from ensembletheory.laws.law import checked_point
 from ensembletheory.neural.perceptron import Perceptron
+from ensembletheory.neural.variational import checked_count
 from ensembletheory.processes import SeparableHamiltonian
 from ensembletheory.processes.hamiltonian import halves
 
 __all__ = ["FixedKinetic", "MomentumEncoder", "NeuralHamiltonianFlow", "PerceptronEnergy"]
 
-_WIDENING = 2.0  # of the encoder's deviations, where the evidence is estimated
+_WIDENING = 2.0  # of the encoder's deviations, where log p(x) is estimated
 
 
 class PerceptronEnergy(eqx.Module):
@@ -81,8 +81,8 @@ class MomentumEncoder(eqx.Module):
         return Gaussian(self.mean(q), Diagonal(jnp.exp(2 * self.log_width(q))))
 
 
-class NeuralHamiltonianFlow(Law):
-    """The law of positions after leapfrog steps of each Hamiltonian in turn. It has draws, and a log-density known by bounds and by `evidence` only.
+class NeuralHamiltonianFlow(eqx.Module):
+    """The law of positions after leapfrog steps of each Hamiltonian in turn; its log-density is known with an error, and by bounds.
 
     Args:
         hamiltonians: one or more, of any energies.
@@ -159,69 +159,17 @@ class NeuralHamiltonianFlow(Law):
         """The bound L_K at points (..., d), each with `samples` times K draws of its momentum: (...).
 
         Raises:
-            ValueError: if K is not positive, or as `elbo`.
+            ValueError: if K < 1, or as `elbo`.
         """
-        if K < 1 or samples < 2:
-            refuse("K, samples", f"{K}, {samples}", "K >= 1 and samples >= 2", "K = 1 is the ELBO; from one sample no error is known.")
-        return _bound(self, key, checked_point("x", x, self.dim), K, samples)
+        return _bound(self, key, checked_point("x", x, self.dim), checked_count("K", K, 1), checked_count("samples", samples, 2))
 
-    def evidence(self, key: PRNGKeyArray, x: Numbers, samples: int = 1024) -> Estimate:
-        """The log-density at points (..., d) in nats, each with its standard error: (...). See the module.
+    def log_prob(self, x: Numbers, key: PRNGKeyArray, samples: int = 1024) -> Estimate:
+        """The log-density in nats at points (..., d), each with its standard error: (...). See the module.
 
         Raises:
             ValueError: as `elbo`.
         """
-        if samples < 2:
-            refuse("samples", f"{samples}", "at least 2", "From one sample no error is known.")
-        return _evidence(self, key, checked_point("x", x, self.dim), samples)
-
-    def entropy(self, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
-        """The differential entropy in nats, by draws (1,000 if `samples` is left out) and `evidence` at each.
-
-        Raises:
-            ValueError: if there is no key.
-        """
-        if key is None:
-            refuse("key", "None", "a PRNG key, since only Monte Carlo can answer", "Pass key=jax.random.key(0), and samples=n if you like.")
-        key_draws, key_momenta = jax.random.split(key)
-        at = self.evidence(key_momenta, self.sample(key_draws, 1000 if samples is None else samples)).value
-        return -monte_carlo(at)
-
-    @property
-    def mean(self) -> Float[Array, " d"]:
-        """Refused: it is known by draws only."""
-        self._unknown("mean")
-
-    @property
-    def cov(self) -> Float[Array, "d d"]:
-        """Refused: it is known by draws only."""
-        self._unknown("covariance")
-
-    def _log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        self._unknown("log-density")
-
-    def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        self._unknown("score")
-
-    def pieces(self) -> tuple[Float[Array, "K d"], Float[Array, "K d"]]:
-        """Refused: where the density has features is not known."""
-        self._unknown("piece that quadrature could resolve")
-
-    def marginal(self, dims: Sequence[int]) -> Law:
-        """Refused: take coordinates of draws."""
-        self._unknown("marginal")
-
-    def condition(self, dims: Sequence[int], values: Numbers) -> Law:
-        """Refused."""
-        self._unknown("conditional law")
-
-    def push(self, A: Numbers, b: Numbers) -> Law:
-        """Refused: push draws."""
-        self._unknown("image")
-
-    def _unknown(self, what: str) -> NoReturn:
-        remedy = "Momenta are integrated out: use `evidence`, which has an error, the bounds `elbo` and `iwae`, or draws."
-        raise TypeError(f"NeuralHamiltonianFlow: got a request for its {what}; expected one that a closed form answers. {remedy}")
+        return _log_prob(self, key, checked_point("x", x, self.dim), checked_count("samples", samples, 2))
 
 
 def _leapfrog(hamiltonian: SeparableHamiltonian, z: Float[Array, " n"], steps: int, direction: float) -> Float[Array, " n"]:
@@ -269,7 +217,7 @@ def _bound(model: NeuralHamiltonianFlow, key: PRNGKeyArray, x: Float[Array, "...
 
 
 @eqx.filter_jit
-def _evidence(model: NeuralHamiltonianFlow, key: PRNGKeyArray, x: Float[Array, "... d"], samples: int) -> Estimate:
+def _log_prob(model: NeuralHamiltonianFlow, key: PRNGKeyArray, x: Float[Array, "... d"], samples: int) -> Estimate:
     def at(key, point):
         weights = _log_weights(model, key, point, samples, _WIDENING)
         log_mean = jax.nn.logsumexp(weights) - np.log(samples)

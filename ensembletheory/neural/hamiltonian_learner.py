@@ -20,12 +20,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import refuse
 from ensembletheory.laws import Law, standard_normal
 from ensembletheory.neural.hamiltonian_flow import FixedKinetic, MomentumEncoder, NeuralHamiltonianFlow, PerceptronEnergy
 from ensembletheory.neural.learner import Learner
 from ensembletheory.neural.training import Loss
+from ensembletheory.neural.variational import checked_count
 from ensembletheory.processes import SeparableHamiltonian
+from ensembletheory.processes.arguments import positive
 
 __all__ = ["EvidenceBound", "FixedKineticLearner", "HamiltonianLearner", "NhfLearner", "ReverseEvidenceBound"]
 
@@ -72,6 +73,9 @@ class HamiltonianLearner(Learner):
         batch: draws a step.
         composed: how many Hamiltonians, one after the other.
         prior: on phase space, in units in which the data have variance 1 a coordinate; N(0, I) if left out.
+
+    Raises:
+        ValueError: if there is no Hamiltonian, no step, no unit or no draw, or the horizon is not positive.
     """
 
     steps: int = eqx.field(static=True, default=4)
@@ -82,6 +86,11 @@ class HamiltonianLearner(Learner):
     composed: int = eqx.field(static=True, default=1)
     prior: Law | None = None
 
+    def __check_init__(self):
+        for name in ("steps", "width", "batch", "composed"):
+            checked_count(name, getattr(self, name), 1)
+        positive("horizon", self.horizon)
+
     @abstractmethod
     def kinetic(self, key: PRNGKeyArray, dim: int) -> Callable[[Float[Array, " d"]], Float[Array, ""]]:
         """A kinetic energy before training."""
@@ -90,10 +99,8 @@ class HamiltonianLearner(Learner):
         """A `NeuralHamiltonianFlow`, its centre and scale those of the law.
 
         Raises:
-            ValueError: if there is no Hamiltonian or no step, the horizon is not positive, or the prior is not on the phase space of the law.
+            ValueError: if the prior is not on the phase space of the law.
         """
-        if self.composed < 1:
-            refuse("composed", f"{self.composed}", "at least 1", "Without a Hamiltonian nothing moves the prior.")
         key_encoder, *keys = jax.random.split(key, 1 + self.composed)
         encoder = MomentumEncoder(key_encoder, law.dim, self.width, self.depth)
         prior = standard_normal(2 * law.dim) if self.prior is None else self.prior
