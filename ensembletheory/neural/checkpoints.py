@@ -30,7 +30,7 @@ def fingerprint(tree: Any) -> str:
     return hashed.hexdigest()[:16]
 
 
-def write_checkpoint(path: Path, state: Any, losses: Float[np.ndarray, "*members steps"], identity: dict[str, Any]) -> None:
+def write_checkpoint(path: Path, state: Any, losses: Float[np.ndarray, "K steps"], identity: dict[str, Any]) -> None:
     """Write state and losses so that `path` is never seen half written."""
     leaves = io.BytesIO()
     eqx.tree_serialise_leaves(leaves, (state, losses))
@@ -38,7 +38,7 @@ def write_checkpoint(path: Path, state: Any, losses: Float[np.ndarray, "*members
     write_whole(path, header.encode() + b"\n" + leaves.getvalue())
 
 
-def read_checkpoint(path: Path, state: Any, losses: Float[np.ndarray, "*members 0"], identity: dict[str, Any]) -> tuple[Any, Float[np.ndarray, "*members steps"]]:
+def read_checkpoint(path: Path, state: Any, losses: Float[np.ndarray, "K 0"], identity: dict[str, Any]) -> tuple[Any, Float[np.ndarray, "K steps"]]:
     """State and losses at the checkpoint.
 
     Args:

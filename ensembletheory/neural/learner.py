@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
+from jax.tree_util import Partial
 from jaxtyping import PRNGKeyArray
 
 from ensembletheory.errors import refuse
@@ -46,7 +47,7 @@ def fit(key: PRNGKeyArray, learner: Learner, data: Data, recipe: Recipe | None =
     """
     law = as_data(data)
     start, run = jax.random.split(key)
-    return train(run, learner.initialise(start, law), learner.loss(law), Recipe() if recipe is None else recipe, checkpoint)
+    return train(run, _initialised(learner, law, start), learner.loss(law), Recipe() if recipe is None else recipe, checkpoint)
 
 
 def fit_ensemble(
@@ -74,7 +75,12 @@ def fit_ensemble(
     """
     resample_key, run = jax.random.split(key)
     laws = _laws(resample_key, data, members, resample)
-    return train_ensemble(run, lambda k: learner.initialise(k, laws[0]), [learner.loss(law) for law in laws], Recipe() if recipe is None else recipe, checkpoint)
+    return train_ensemble(run, Partial(_initialised, learner, laws[0]), [learner.loss(law) for law in laws], Recipe() if recipe is None else recipe, checkpoint)
+
+
+@eqx.filter_jit
+def _initialised(learner: Learner, law: Law, key: PRNGKeyArray) -> Any:
+    return learner.initialise(key, law)
 
 
 def _laws(key: PRNGKeyArray, data: Data | list[Law], members: int, resample: Literal["bootstrap"] | float | None) -> list[Law]:

@@ -15,13 +15,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from ensembletheory.errors import Numbers, refuse
+from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.fields import Field
 from ensembletheory.laws.weights import checked_weights
 
-__all__ = ["StackedMean", "count", "member", "member_values", "members", "stack"]
+__all__ = ["StackedMean", "count", "member", "member_values", "members", "require_alike", "stack"]
 
 
 def stack(models: Sequence[Any]) -> Any:
@@ -30,14 +31,31 @@ def stack(models: Sequence[Any]) -> Any:
     Raises:
         ValueError: if there is none, or they differ in structure or in the shape of an array.
     """
+    require_alike("models", models)
+    dynamic, static = zip(*[eqx.partition(model, eqx.is_array) for model in models], strict=True)
+    return eqx.combine(jax.tree.map(lambda *arrays: _stacked(arrays), *dynamic), static[0])
+
+
+def require_alike(argument: str, models: Sequence[Any]) -> None:
+    """Refuse models that could not be stacked.
+
+    Raises:
+        ValueError: if there is none, or they differ in structure or in the shape of an array.
+    """
     if not models:
-        refuse("models", "none", "at least one", "Pass a list of models.")
+        refuse(argument, "none", "at least one", f"Pass a list of {argument}.")
     dynamic, static = zip(*[eqx.partition(model, eqx.is_array) for model in models], strict=True)
     shapes = [jax.tree.map(lambda array: (array.shape, array.dtype), part) for part in dynamic]
     for k in range(1, len(models)):
         if jax.tree.structure(dynamic[k]) != jax.tree.structure(dynamic[0]) or shapes[k] != shapes[0] or not eqx.tree_equal(static[k], static[0]):
-            refuse(f"models[{k}]", "a structure or shapes other than those of models[0]", "models that differ in the values of arrays only", "Build all by one function.")
-    return eqx.combine(jax.tree.map(lambda *arrays: jnp.stack(arrays), *dynamic), static[0])
+            got, expected = f"a structure or shapes other than those of {argument}[0]", f"{argument} that differ in the values of arrays only"
+            refuse(f"{argument}[{k}]", got, expected, "Build all by one function.")
+
+
+def _stacked(arrays: Sequence[Array]) -> Array:
+    """By NumPy where values are at hand, which compiles nothing."""
+    plain = is_concrete(*arrays) and not jax.dtypes.issubdtype(arrays[0].dtype, jax.dtypes.extended)
+    return jnp.asarray(np.stack(arrays)) if plain else jnp.stack(arrays)
 
 
 def count(stacked: Any) -> int:

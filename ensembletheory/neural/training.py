@@ -11,10 +11,14 @@ must stay fixed goes through `jax.lax.stop_gradient` in the model.
 Steps run in chunks, one compiled `lax.scan` a chunk; between chunks the losses are checked and the checkpoint is written whole. Since a step depends on nothing but the
 state, the key and its number i, a run that is stopped and called again with the same arguments gives the same bits as one that is not stopped.
 
-A stack is a model whose arrays have a leading axis K. Member k of `train_ensemble(key, ...)` starts and trains with `member_keys(key, k)`, whatever the other members do.
+Member k of `train_ensemble(key, ...)` starts and trains with `member_keys(key, k)`, whatever the other members do. All members run one program, that of `train`, in as many
+threads as there are cores: one member hardly uses more than one core, and a program of all members at once (`vmap`) takes as much work and leaves the other cores idle.
+The result is a stack, a model whose arrays have a leading axis K.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +31,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ensembletheory.errors import missing_extra, refuse
 from ensembletheory.neural.checkpoints import fingerprint, read_checkpoint, write_checkpoint
-from ensembletheory.neural.stacks import stack
+from ensembletheory.neural.stacks import members, require_alike, stack
 from ensembletheory.progress import progress
 
 try:
@@ -102,7 +106,9 @@ def train(key: PRNGKeyArray, model: Any, loss: Loss, recipe: Recipe, checkpoint:
         FloatingPointError: if the loss or its gradient is not finite; it names the step and the last good checkpoint.
         ValueError: if the checkpoint was written by a run with another key, recipe or model.
     """
-    return _run(_initial(model, recipe), lambda state, start: _chunk(state, key, loss, start, recipe), (), recipe, checkpoint, _identity(key, model, loss, recipe))
+    model, loss = _strong(model), _strong(loss)
+    (state,), losses = _run([_initial(model, recipe)], [key], [loss], recipe, checkpoint, _identity(key, model, loss, recipe))
+    return Trained(state.model, state.average, jnp.asarray(losses[0]))
 
 
 def train_ensemble(key: PRNGKeyArray, initialise: Callable[[PRNGKeyArray], Any], losses: Sequence[Loss], recipe: Recipe, checkpoint: Path | str | None = None) -> Trained:
@@ -110,7 +116,7 @@ def train_ensemble(key: PRNGKeyArray, initialise: Callable[[PRNGKeyArray], Any],
 
     Args:
         key: see `member_keys`.
-        initialise: maps a key to a model.
+        initialise: maps a key to a model. Make it a module or a `Partial` of a function, and no program is compiled twice.
         losses: modules of one structure (they may hold different laws or data); `[loss] * K` trains K members on the same.
         recipe: see `Recipe`.
         checkpoint: as in `train`.
@@ -119,12 +125,13 @@ def train_ensemble(key: PRNGKeyArray, initialise: Callable[[PRNGKeyArray], Any],
         FloatingPointError: if the loss or gradient of any member is not finite.
         ValueError: if `losses` is empty or of unequal structure, or the checkpoint was written by another run.
     """
-    together = stack(losses)
+    require_alike("losses", losses)
+    losses = [_strong(loss) for loss in losses]
     init_keys, train_keys = jax.vmap(lambda k: member_keys(key, k))(jnp.arange(len(losses)))
-    models = eqx.filter_jit(eqx.filter_vmap(initialise))(init_keys)
-    state = eqx.filter_vmap(lambda model: _initial(model, recipe))(models)
-    identity = _identity(key, models, together, recipe)
-    return _run(state, lambda state, start: _stacked_chunk(state, train_keys, together, start, recipe), (len(losses),), recipe, checkpoint, identity)
+    states = members(_begun(initialise, init_keys, recipe))
+    identity = _identity(key, [state.model for state in states], losses, recipe)
+    states, values = _run(states, list(train_keys), losses, recipe, checkpoint, identity)
+    return Trained(stack([state.model for state in states]), stack([state.average for state in states]), jnp.asarray(values))
 
 
 def member_keys(key: PRNGKeyArray, k: Int[Array, ""] | int) -> tuple[PRNGKeyArray, PRNGKeyArray]:
@@ -138,6 +145,18 @@ def _optimiser(recipe: Recipe) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adam(rate))
 
 
+@eqx.filter_jit
+def _begun(initialise: Callable[[PRNGKeyArray], Any], keys: PRNGKeyArray, recipe: Recipe) -> _State:
+    """The stack of the members' states before training."""
+    return eqx.filter_vmap(lambda key: _initial(initialise(key), recipe))(keys)
+
+
+def _strong(tree: Any) -> Any:
+    """The same arrays, none of them weakly typed: equal programs are compiled once."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)) if getattr(leaf, "weak_type", False) else leaf, tree)
+
+
+@eqx.filter_jit
 def _initial(model: Any, recipe: Recipe) -> _State:
     with jax.numpy_dtype_promotion("standard"):
         return _State(model, model, _optimiser(recipe).init(eqx.filter(model, eqx.is_inexact_array)))
@@ -161,7 +180,8 @@ def _moved(average: Any, model: Any, rate: Float[Array, ""]) -> Any:
     return eqx.combine(jax.tree.map(lambda a, b: a + rate.astype(a.dtype) * (b - a), old, eqx.filter(model, eqx.is_inexact_array)), rest)
 
 
-def _scan(state: _State, key: PRNGKeyArray, loss: Loss, start: Int[Array, ""], recipe: Recipe) -> tuple[_State, Float[Array, " chunk"]]:
+@eqx.filter_jit
+def _chunk(state: _State, key: PRNGKeyArray, loss: Loss, start: Int[Array, ""], recipe: Recipe) -> tuple[_State, Float[Array, " chunk"]]:
     dynamic, static = eqx.partition(state, eqx.is_array)
 
     def body(carry, i):
@@ -172,41 +192,50 @@ def _scan(state: _State, key: PRNGKeyArray, loss: Loss, start: Int[Array, ""], r
     return eqx.combine(dynamic, static), values
 
 
-_chunk = eqx.filter_jit(_scan)
-
-
-@eqx.filter_jit
-def _stacked_chunk(states: _State, keys: PRNGKeyArray, losses: Loss, start: Int[Array, ""], recipe: Recipe) -> tuple[_State, Float[Array, "K chunk"]]:
-    return eqx.filter_vmap(lambda state, key, loss: _scan(state, key, loss, start, recipe))(states, keys, losses)
-
-
-def _identity(key: PRNGKeyArray, model: Any, loss: Loss, recipe: Recipe) -> dict[str, Any]:
+def _identity(key: PRNGKeyArray, model: Any, loss: Any, recipe: Recipe) -> dict[str, Any]:
     """What the path of training depends on. The number of steps matters only to a schedule that knows the end."""
     fixed = {name: value for name, value in asdict(recipe).items() if name != "steps" or recipe.schedule == "cosine"}
     return {"key": fingerprint(key), "initial model": fingerprint(model), "loss": fingerprint(loss), "recipe": fixed}
 
 
-def _run(state: _State, advance: Callable, members: tuple[int, ...], recipe: Recipe, checkpoint: Path | str | None, identity: dict[str, Any]) -> Trained:
-    """Advance chunk by chunk, from the checkpoint if there is one."""
-    path, losses = None if checkpoint is None else Path(checkpoint), np.zeros((*members, 0))
+def _run(
+    states: list[_State], keys: list[PRNGKeyArray], losses: list[Loss], recipe: Recipe, checkpoint: Path | str | None, identity: dict[str, Any]
+) -> tuple[list[_State], Float[np.ndarray, "K steps"]]:
+    """Advance all members chunk by chunk, from the checkpoint if there is one."""
+    path, values = None if checkpoint is None else Path(checkpoint), np.zeros((len(states), 0))
     if path and path.exists():
-        state, losses = read_checkpoint(path, state, losses, identity)
-        if losses.shape[-1] > recipe.steps:
-            refuse("steps", f"{recipe.steps}", f"at least the {losses.shape[-1]} of {path}", "Delete the checkpoint to start afresh.")
-    done, chunks = losses.shape[-1] // recipe.chunk, recipe.steps // recipe.chunk
-    for i in progress(range(done, chunks), "training", chunks - done):
-        state, values = advance(state, jnp.asarray(i * recipe.chunk))
-        _stop_unless_finite(np.asarray(values), i * recipe.chunk, path)
-        losses = np.concatenate([losses, values], axis=-1)
-        if path:
-            write_checkpoint(path, state, losses, identity)
-    return Trained(state.model, state.average, jnp.asarray(losses))
+        states, values = read_checkpoint(path, states, values, identity)
+        if values.shape[-1] > recipe.steps:
+            refuse("steps", f"{recipe.steps}", f"at least the {values.shape[-1]} of {path}", "Delete the checkpoint to start afresh.")
+    done, chunks = values.shape[-1] // recipe.chunk, recipe.steps // recipe.chunk
+    with ThreadPoolExecutor(min(len(states), _cores())) as pool:
+        for i in progress(range(done, chunks), "training", chunks - done):
+            states, latest = _advanced(pool, states, keys, losses, jnp.asarray(i * recipe.chunk), recipe)
+            _stop_unless_finite(latest, i * recipe.chunk, path)
+            values = np.concatenate([values, latest], axis=-1)
+            if path:
+                write_checkpoint(path, states, values, identity)
+    return states, values
 
 
-def _stop_unless_finite(values: Float[np.ndarray, "*members chunk"], start: int, checkpoint: Path | None) -> None:
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _advanced(
+    pool: ThreadPoolExecutor, states: list[_State], keys: list[PRNGKeyArray], losses: list[Loss], start: Int[Array, ""], recipe: Recipe
+) -> tuple[list[_State], Float[np.ndarray, "K chunk"]]:
+    """All members one chunk on, in threads, which run a compiled program: the settings of JAX under which it is compiled are those of the thread that asks."""
+    chunk = _chunk.lower(states[0], keys[0], losses[0], start, recipe).compile()
+    moved = pool.map(lambda state, key, loss: jax.block_until_ready(chunk(state, key, loss, start, recipe)), states, keys, losses)
+    states, values = map(list, zip(*moved, strict=True))
+    return states, np.stack(values)
+
+
+def _stop_unless_finite(values: Float[np.ndarray, "K chunk"], start: int, checkpoint: Path | None) -> None:
     bad = np.argwhere(~np.isfinite(values.T))
     if bad.size:
-        step, *k = (int(i) for i in bad[0])
-        who = f" of member {k[0]}" if k else ""
+        step, k = (int(i) for i in bad[0])
+        who = f" of member {k}" if len(values) > 1 else ""
         saved = f"the last good checkpoint is {checkpoint} (step {start})" if checkpoint and checkpoint.exists() else "there is no checkpoint"
         raise FloatingPointError(f"the loss{who} or its gradient is not finite at step {start + step}; {saved}. Lower the learning rate or the clip, or look at the data.")
