@@ -32,7 +32,7 @@ class Units(eqx.Module):
         return (x - mean) / scale
 
     def back(self, z: Float[Array, " m"]) -> Float[Array, " m"]:
-        """mean + scale z."""
+        """The inverse, mean + scale z."""
         mean, scale = jax.lax.stop_gradient((self.mean, self.scale))
         return mean + scale * z
 
