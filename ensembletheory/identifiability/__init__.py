@@ -1,6 +1,7 @@
 """Which parameters give the same law: groups, quotient metrics, and a check of any law against any group."""
 
 from ensembletheory.identifiability.actions import Action as Action
+from ensembletheory.identifiability.actions import Symmetry as Symmetry
 from ensembletheory.identifiability.blindness import fisher_bound as fisher_bound
 from ensembletheory.identifiability.blindness import integrated_fisher as integrated_fisher
 from ensembletheory.identifiability.blindness import noised_fisher as noised_fisher
@@ -10,6 +11,8 @@ from ensembletheory.identifiability.groups import Group as Group
 from ensembletheory.identifiability.groups import Monomial as Monomial
 from ensembletheory.identifiability.groups import Orthogonal as Orthogonal
 from ensembletheory.identifiability.groups import Permutations as Permutations
+from ensembletheory.identifiability.groups import PositiveMonomial as PositiveMonomial
+from ensembletheory.identifiability.groups import Product as Product
 from ensembletheory.identifiability.groups import Scalings as Scalings
 from ensembletheory.identifiability.groups import SignedPermutations as SignedPermutations
 from ensembletheory.identifiability.groups import Signs as Signs

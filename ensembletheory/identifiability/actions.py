@@ -19,6 +19,7 @@ function sum <a, g . b>, which `Group.nearest` solves exactly. For loadings unde
 columns of the first array that g multiplies have length one, and the quotient by the compact part that is left is taken there.
 """
 
+import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,13 +30,56 @@ import numpy as np
 from ensembletheory.errors import refuse
 from ensembletheory.identifiability.groups import Group
 
-__all__ = ["Action", "norm", "subtract"]
+__all__ = ["Action", "Symmetry", "norm", "subtract"]
 
 Parameters = Any  # a pytree of arrays
 
 
+class Symmetry(abc.ABC):
+    """A group with its action on parameters and the metric of the quotient; `Action` is the one by multiplication along one axis of each array."""
+
+    group: Group
+
+    @abc.abstractmethod
+    def act(self, g: np.ndarray, parameters: Parameters) -> Parameters:
+        """The parameters g . a."""
+
+    @abc.abstractmethod
+    def section(self, parameters: Parameters) -> Parameters:
+        """The parameters themselves, or a point of their orbit under what is not compact, the same for the whole of that orbit."""
+
+    @abc.abstractmethod
+    def _aligned(self, a: Parameters, b: Parameters) -> np.ndarray:
+        """The g of the compact part for which g . b is nearest to a, both in the section."""
+
+    def align(self, a: Parameters, b: Parameters) -> np.ndarray:
+        """The g of the compact part for which g . b is nearest to a, after both were moved to the section.
+
+        Raises:
+            ValueError: if a and b have different shapes.
+        """
+        return self._aligned(self.section(a), self.section(b))
+
+    def aligned(self, a: Parameters, b: Parameters) -> Parameters:
+        """The point of the orbit of b (in the section) that is nearest to the section of a."""
+        b = self.section(b)
+        return self.act(self._aligned(self.section(a), b), b)
+
+    def distance(self, a: Parameters, b: Parameters) -> float:
+        """The quotient metric d_G(a, b)."""
+        return norm(subtract(self.section(a), self.aligned(a, b)))
+
+    def orbit(self, parameters: Parameters) -> Iterator[Parameters]:
+        """The images of the parameters under all elements.
+
+        Raises:
+            ValueError: if the group is infinite.
+        """
+        yield from (self.act(g, parameters) for g in self.group.elements())
+
+
 @dataclass(frozen=True)
-class Action:
+class Action(Symmetry):
     """The action of `group` on parameters, along `axes` and by `powers` (pytree prefixes of the parameters).
 
     Raises:
@@ -71,14 +115,6 @@ class Action:
             refuse("parameters", "a column of zeros", "columns that a scaling can give length one", f"{self.group} has no quotient metric there; drop the column.")
         return self.act(np.diag(1 / lengths), parameters)
 
-    def align(self, a: Parameters, b: Parameters) -> np.ndarray:
-        """The g of the compact part for which g . b is nearest to a, both in the section.
-
-        Raises:
-            ValueError: if a and b have different shapes.
-        """
-        return self._aligned(self.section(a), self.section(b))
-
     def _aligned(self, a: Parameters, b: Parameters) -> np.ndarray:
         left, structure, axes, powers = self._flat(a)
         right = [np.asarray(leaf) for leaf in jax.tree.leaves(b)]
@@ -90,23 +126,6 @@ class Action:
                 overlap = _rows(x, axis) @ _rows(y, axis).T
                 odd, even = (odd + overlap, even) if power == 1 else (odd, even + overlap)
         return self.group.nearest(odd, even)
-
-    def aligned(self, a: Parameters, b: Parameters) -> Parameters:
-        """The point of the orbit of b (in the section) that is nearest to the section of a."""
-        b = self.section(b)
-        return self.act(self._aligned(self.section(a), b), b)
-
-    def distance(self, a: Parameters, b: Parameters) -> float:
-        """The quotient metric d_G(a, b)."""
-        return norm(subtract(self.section(a), self.aligned(a, b)))
-
-    def orbit(self, parameters: Parameters) -> Iterator[Parameters]:
-        """The images of the parameters under all elements.
-
-        Raises:
-            ValueError: if the group is infinite.
-        """
-        yield from (self.act(g, parameters) for g in self.group.elements())
 
     def _flat(self, parameters: Parameters) -> tuple[list[Any], Any, list[int | None], list[int]]:
         leaves, structure = jax.tree.flatten(parameters)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ensembletheory.identifiability.actions import Action, norm, subtract
+from ensembletheory.identifiability.actions import Symmetry, norm, subtract
 from ensembletheory.identifiability.groups import Group
 
 __all__ = ["action_defects", "group_defects", "metric_defects"]
@@ -29,7 +29,7 @@ def group_defects(group: Group, elements: Sequence[np.ndarray]) -> dict[str, flo
     }
 
 
-def action_defects(action: Action, elements: Sequence[np.ndarray], parameters: Sequence[Any]) -> dict[str, float]:
+def action_defects(action: Symmetry, elements: Sequence[np.ndarray], parameters: Sequence[Any]) -> dict[str, float]:
     """The largest defect of each axiom of an action, relative to the size of the parameters."""
     group, act = action.group, action.act
     pairs = list(itertools.product(elements, repeat=2))
@@ -39,7 +39,7 @@ def action_defects(action: Action, elements: Sequence[np.ndarray], parameters: S
     }
 
 
-def metric_defects(action: Action, elements: Sequence[np.ndarray], parameters: Sequence[Any]) -> dict[str, float]:
+def metric_defects(action: Symmetry, elements: Sequence[np.ndarray], parameters: Sequence[Any]) -> dict[str, float]:
     """The largest defect of each axiom of the quotient metric, relative to the largest distance or size; `separation` is the distance within an orbit."""
     d, act = action.distance, action.act
     table = np.array([[d(a, b) for b in parameters] for a in parameters])

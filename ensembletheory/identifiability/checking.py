@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from ensembletheory.errors import refuse
-from ensembletheory.identifiability.actions import Action, norm
+from ensembletheory.identifiability.actions import Action, Symmetry, norm
 from ensembletheory.identifiability.axioms import action_defects, group_defects, metric_defects
 from ensembletheory.identifiability.groups import Group
 from ensembletheory.identifiability.observing import Observer
@@ -102,12 +102,12 @@ class Report:
         )
 
 
-def check(law: Any, symmetry: Action | Group, draw: Callable[[Any], Any] | Sequence[Any], *, points: int = 4, searches: int = 6, seed: int = 0) -> Report:
+def check(law: Any, symmetry: Symmetry | Group, draw: Callable[[Any], Any] | Sequence[Any], *, points: int = 4, searches: int = 6, seed: int = 0) -> Report:
     """Whether a law is identified up to a group.
 
     Args:
         law: parameters -> `Law`, `Ppca` or an array of observables; traceable by JAX if it can be (then fast), else a function of NumPy arrays.
-        symmetry: an `Action` of a group on the parameters, or a bare group that multiplies the last axis of one array.
+        symmetry: an `Action` (or another `Symmetry`) of a group on the parameters, or a bare group that multiplies the last axis of one array.
         draw: key -> parameters; or a list of parameters to look at, where special points are of interest.
         points: how many parameters to draw.
         searches: collision searches from each of them.
@@ -124,7 +124,7 @@ def check(law: Any, symmetry: Action | Group, draw: Callable[[Any], Any] | Seque
     require_x64("the check of an identifiability statement")
     if not callable(law):
         raise TypeError(f"`law`: got {type(law).__name__}; expected a function of the parameters. Write lambda parameters: et.Gaussian(...).")
-    action = symmetry if isinstance(symmetry, Action) else Action(symmetry)
+    action = symmetry if isinstance(symmetry, Symmetry) else Action(symmetry)
     drawn = _drawn(draw, points, seed)
     observer = Observer(law, drawn)
     flat, rng = [observer.pack(parameters) for parameters in drawn], np.random.default_rng(seed)
@@ -159,7 +159,7 @@ def _drawn(draw: Callable[[Any], Any] | Sequence[Any], points: int, seed: int) -
     return drawn
 
 
-def _unit(observer: Observer, action: Action, flat: list[np.ndarray]) -> float:
+def _unit(observer: Observer, action: Symmetry, flat: list[np.ndarray]) -> float:
     """The distance that counts as far: between typical orbits, or the size of the parameters where there is one orbit only."""
     between = [distance(observer, action, a, b) for a, b in combinations(flat, 2)]
     apart = [d for d in between if d > 0]
@@ -176,7 +176,7 @@ def _starts(observer: Observer, draw: Any, flat: list[np.ndarray], searches: int
     return [[observer.pack(draw(key)) for key in row] + around[searches // 2 :] for row, around in zip(keys, near, strict=True)]
 
 
-def _collisions(observer: Observer, action: Action, flat: list[np.ndarray], starts: list[list[np.ndarray]]) -> list[Pair]:
+def _collisions(observer: Observer, action: Symmetry, flat: list[np.ndarray], starts: list[list[np.ndarray]]) -> list[Pair]:
     tasks = [(target, start) for target, row in zip(flat, starts, strict=True) for start in row]
     return [collide(observer, action, target, start) for target, start in progress(tasks, "collisions", len(tasks))]
 
@@ -187,7 +187,7 @@ def _along(seen: Rays) -> list[Pair]:
     return [Pair(seen.starts[ray], seen.ends[ray, scale], float(seen.quotient[ray, scale]), float(seen.law[ray, scale])) for ray, scale in places]
 
 
-def _between(observer: Observer, action: Action, flat: list[np.ndarray]) -> list[Pair]:
+def _between(observer: Observer, action: Symmetry, flat: list[np.ndarray]) -> list[Pair]:
     """The pairs of drawn parameters that lie on different orbits."""
     pairs = [Pair(a, b, distance(observer, action, a, b), observer.distance(a, b)) for a, b in combinations(flat, 2)]
     return [pair for pair in pairs if pair.quotient > 0]
@@ -198,7 +198,7 @@ def _readable(observer: Observer, pair: Pair) -> Pair:
     return replace(pair, a=observer.unpack(pair.a), b=observer.unpack(pair.b))
 
 
-def _axioms(action: Action, elements: list[np.ndarray], parameters: list[Any]) -> dict[str, float]:
+def _axioms(action: Symmetry, elements: list[np.ndarray], parameters: list[Any]) -> dict[str, float]:
     defects = {
         "group": group_defects(action.group, elements),
         "action": action_defects(action, elements, parameters),

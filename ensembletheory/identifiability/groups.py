@@ -9,6 +9,8 @@ r"""Groups of matrices that act on parameters, each a subgroup of GL(q): product
 | `Unitary`            | [[X, -Y], [Y, X]], X + i Y unitary (orthogonal symplectic)   | the polar factor of the part of C of this form            |
 | `Scalings`           | invertible diagonal matrices                                 | not compact: nearest is that of the signs                 |
 | `Monomial`           | permutations times scalings                                  | not compact: nearest is that of the signed permutations   |
+| `PositiveMonomial`   | permutations times positive scalings                         | not compact: nearest is that of the permutations          |
+| `Product`            | block-diagonal matrices, one block of each of several groups | block by block                                            |
 
 A compact group acts by isometries of the Frobenius norm, so <C, g> is all that a nearest element depends on. A group that is not compact has a `compact_part`, by which
 a quotient is still to be taken once columns are scaled to length one (see `actions`).
@@ -16,18 +18,19 @@ a quotient is still to be taken once columns are scaled to length one (see `acti
 
 import abc
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from math import factorial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import factorial, prod
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
+from scipy.linalg import block_diag
 from scipy.optimize import linear_sum_assignment
 
 from ensembletheory.errors import refuse
 
-__all__ = ["Group", "Monomial", "Orthogonal", "Permutations", "Scalings", "SignedPermutations", "Signs", "Unitary"]
+__all__ = ["Group", "Monomial", "Orthogonal", "Permutations", "PositiveMonomial", "Product", "Scalings", "SignedPermutations", "Signs", "Unitary"]
 
 _CLOSE = 1e-9  # how far from its group a matrix may be by rounding
 
@@ -289,6 +292,91 @@ class Monomial(Group):
     def nearest(self, odd: np.ndarray, even: np.ndarray | None = None) -> np.ndarray:
         """As for the signed permutations."""
         return self.compact_part.nearest(odd, even)
+
+
+class PositiveMonomial(Monomial):
+    """Permutations times positive scalings: what hidden units of a positively homogeneous activation leave undetermined."""
+
+    @property
+    def compact_part(self) -> Group:
+        """The permutations."""
+        return Permutations(self.size)
+
+    def contains(self, g: np.ndarray) -> bool:
+        """Whether every row and column has a single entry that is not zero, a positive one."""
+        return super().contains(g) and bool(np.all(g >= 0))
+
+    def random(self, key: PRNGKeyArray) -> np.ndarray:
+        """A uniform permutation times log-normal factors; there is no invariant probability."""
+        return abs(super().random(key))
+
+
+@dataclass(frozen=True)
+class Product(Group):
+    """The direct product of groups, as block-diagonal matrices.
+
+    Raises:
+        ValueError: if there is no part.
+    """
+
+    size: int = field(init=False)
+    parts: tuple[Group, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "size", sum(part.size for part in self.parts))
+        super().__post_init__()
+
+    @property
+    def order(self) -> int | float:
+        """The product of the orders."""
+        return prod(part.order for part in self.parts)
+
+    @property
+    def compact_part(self) -> Group:
+        """The product of the compact parts."""
+        compact = tuple(part.compact_part for part in self.parts)
+        return self if compact == self.parts else Product(compact)
+
+    @property
+    def monomial(self) -> bool:
+        """Whether all parts are."""
+        return all(part.monomial for part in self.parts)
+
+    def split(self, g: np.ndarray) -> list[np.ndarray]:
+        """The blocks of a matrix of this size."""
+        ends = np.cumsum([part.size for part in self.parts])
+        return [g[end - part.size : end, end - part.size : end] for part, end in zip(self.parts, ends, strict=True)]
+
+    def join(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
+        """The matrix of these blocks."""
+        return np.asarray(block_diag(*blocks))
+
+    def inverse(self, g: np.ndarray) -> np.ndarray:
+        """Block by block."""
+        return self.join([part.inverse(block) for part, block in zip(self.parts, self.split(g), strict=True)])
+
+    def contains(self, g: np.ndarray) -> bool:
+        """Whether each block belongs to its part and there is nothing beside the blocks."""
+        if g.shape != (self.size, self.size):
+            return False
+        blocks = self.split(g)
+        return all(part.contains(block) for part, block in zip(self.parts, blocks, strict=True)) and _close(g, self.join(blocks))
+
+    def random(self, key: PRNGKeyArray) -> np.ndarray:
+        """Independent elements of the parts."""
+        return self.join([part.random(k) for part, k in zip(self.parts, jax.random.split(key, len(self.parts)), strict=True)])
+
+    def nearest(self, odd: np.ndarray, even: np.ndarray | None = None) -> np.ndarray:
+        """The nearest elements of the parts to the blocks."""
+        evens = [None] * len(self.parts) if even is None else self.split(even)
+        return self.join([part.nearest(block, other) for part, block, other in zip(self.parts, self.split(odd), evens, strict=True)])
+
+    def elements(self) -> Iterator[np.ndarray]:
+        """All combinations of elements of the parts."""
+        yield from (self.join(blocks) for blocks in itertools.product(*(part.elements() for part in self.parts)))
+
+    def __str__(self) -> str:
+        return " x ".join(map(str, self.parts))
 
 
 def _complex(g: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from ensembletheory.identifiability.actions import Action
+from ensembletheory.identifiability.actions import Symmetry
 from ensembletheory.identifiability.observing import Observer
 
 __all__ = ["Pair", "Rays", "collide", "distance", "rays"]
@@ -56,7 +56,7 @@ class Rays:
         return np.inf if np.any(law == 0) else round(float(np.polyfit(np.log(d), np.log(law), 1)[0]), 1)
 
 
-def rays(observer: Observer, action: Action, points: list[np.ndarray], unit: float, rng: np.random.Generator) -> Rays:
+def rays(observer: Observer, action: Symmetry, points: list[np.ndarray], unit: float, rng: np.random.Generator) -> Rays:
     """Distances along rays from each point."""
     starts, ends, quotient, law = [], [], [], []
     for point in points:
@@ -70,7 +70,7 @@ def rays(observer: Observer, action: Action, points: list[np.ndarray], unit: flo
     return Rays(*(np.asarray(table) for table in (quotient, law, starts, ends)))
 
 
-def collide(observer: Observer, action: Action, target: np.ndarray, start: np.ndarray) -> Pair:
+def collide(observer: Observer, action: Symmetry, target: np.ndarray, start: np.ndarray) -> Pair:
     """The target and where a search for law(b) = law(target) ends that starts at `start`."""
     goal = observer.vector(target)
 
@@ -86,12 +86,12 @@ def collide(observer: Observer, action: Action, target: np.ndarray, start: np.nd
     return Pair(target, end, distance(observer, action, target, end), float(np.linalg.norm(residual(end))))
 
 
-def distance(observer: Observer, action: Action, a: np.ndarray, b: np.ndarray) -> float:
+def distance(observer: Observer, action: Symmetry, a: np.ndarray, b: np.ndarray) -> float:
     """The quotient distance of two flat points."""
     return action.distance(observer.unpack(a), observer.unpack(b))
 
 
-def _horizontal(observer: Observer, action: Action, a: np.ndarray, unit: float, rng: np.random.Generator) -> list[np.ndarray]:
+def _horizontal(observer: Observer, action: Symmetry, a: np.ndarray, unit: float, rng: np.random.Generator) -> list[np.ndarray]:
     """Unit directions at a that leave its orbit."""
     _, sizes, vectors = np.linalg.svd(observer.jacobian(a))
     seen = int(np.sum(sizes > _UNSEEN * sizes[0]))

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg, stats
 
-from ensembletheory.identifiability import Action, Monomial, Orthogonal, Permutations, Scalings, SignedPermutations, Signs
+from ensembletheory.identifiability import Action, Monomial, Orthogonal, Permutations, PositiveMonomial, Product, Scalings, SignedPermutations, Signs
 from ensembletheory.identifiability.axioms import action_defects, group_defects, metric_defects
 
-GROUPS = [kind(3) for kind in (Permutations, Signs, SignedPermutations, Orthogonal, Scalings, Monomial)]
-FINITE = GROUPS[:3]
+PRODUCT = Product((Signs(1), SignedPermutations(2)))
+GROUPS = [*(kind(3) for kind in (Permutations, Signs, SignedPermutations)), PRODUCT, *(kind(3) for kind in (Orthogonal, Scalings, Monomial, PositiveMonomial))]
+FINITE = GROUPS[:4]
 ROUNDING = 1e-12
 RNG = np.random.default_rng(0)
 
@@ -42,7 +43,7 @@ def segments(n=4):
 RESCALED = ({"mixing": 1, "variances": 1, "noise": None}, {"mixing": 1, "variances": -2, "noise": 1})
 ACTIONS = [(Action(group), loadings) for group in GROUPS]
 ACTIONS += [(Action(group, 0), mixtures) for group in (Permutations(3), SignedPermutations(3))]
-ACTIONS += [(Action(group, *RESCALED), segments) for group in (Permutations(3), Scalings(3), Monomial(3))]
+ACTIONS += [(Action(group, *RESCALED), segments) for group in (Permutations(3), Scalings(3), Monomial(3), PositiveMonomial(3))]
 NAMES = [f"{action.group}-{draw.__name__}" for action, draw in ACTIONS]
 
 
@@ -98,17 +99,35 @@ def test_membership_is_seen(group):
     assert not group.contains(np.full((3, 3), 0.5))
     assert not group.contains(np.eye(2))
     assert not group.contains(np.diag([1.0, 1.0, 0.0]))
-    assert group.contains(np.diag([1.0, -1.0, 1.0])) == (not isinstance(group, Permutations))
+    assert group.contains(np.diag([1.0, -1.0, 1.0])) == (not isinstance(group, Permutations | PositiveMonomial))
     assert group.contains(np.diag([1.0, 2.0, 1.0])) == isinstance(group, Scalings | Monomial)
 
 
-@pytest.mark.parametrize(("group", "order"), list(zip(FINITE, (6, 8, 48), strict=True)), ids=map(str, FINITE))
+@pytest.mark.parametrize(("group", "order"), list(zip(FINITE, (6, 8, 48, 16), strict=True)), ids=map(str, FINITE))
 def test_finite_groups_list_all_elements_once_and_multiply_within(group, order):
     elements = list(group.elements())
     table = {g.tobytes() for g in elements}
     assert (len(elements), len(table), group.order) == (order, order, order)
     assert {(g @ h + 0.0).tobytes() for g, h in itertools.product(elements, repeat=2)} == table
     np.testing.assert_array_equal(elements[0], np.eye(3))
+
+
+def test_a_product_is_block_diagonal_and_its_parts_act_alone():
+    mixed = Product((Permutations(2), Scalings(1), Monomial(2)))
+    g = mixed.random(key(0))
+    assert [block.shape for block in mixed.split(g)] == [(2, 2), (1, 1), (2, 2)]
+    np.testing.assert_array_equal(mixed.join(mixed.split(g)), g)
+    np.testing.assert_allclose(mixed.inverse(g) @ g, np.eye(5), atol=1e-15)
+    assert mixed.compact_part == Product((Permutations(2), Signs(1), SignedPermutations(2)))
+    assert PRODUCT.compact_part is PRODUCT
+    assert (mixed.order, PRODUCT.order, str(PRODUCT)) == (np.inf, 16, "Signs(1) x SignedPermutations(2)")
+    beside = np.eye(3)[[1, 0, 2]]
+    assert SignedPermutations(3).contains(beside)
+    assert not PRODUCT.contains(beside)
+    assert not Product((Orthogonal(2), Signs(1))).monomial
+    odd, even = RNG.normal(size=(2, 3, 3))
+    best = max(PRODUCT.elements(), key=lambda h: np.sum(odd * h + even * abs(h)))
+    np.testing.assert_array_equal(PRODUCT.nearest(odd, even), best)
 
 
 def test_orbits_are_all_images():
@@ -202,6 +221,7 @@ def test_jax_arrays_stay_and_can_be_traced():
     ("make", "message"),
     [
         (lambda: Permutations(0), "`size`: got 0; expected at least 1"),
+        (lambda: Product(()), "`size`: got 0; expected at least 1"),
         (lambda: Action(Orthogonal(2), -1, -2), r"`powers`: got -2; expected 1, for Orthogonal\(2\)"),
         (lambda: Action(Orthogonal(2)).act(np.eye(2), np.zeros((2, 3))), r"`parameters`: got an array of shape \(2, 3\) with axis -1; expected length 2"),
         (lambda: Action(Orthogonal(2), 1).act(np.eye(2), np.zeros(2)), r"`parameters`: got an array of shape \(2,\) with axis 1"),
