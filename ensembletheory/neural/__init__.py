@@ -3,6 +3,12 @@
 from ensembletheory.neural.averaged_vae import AveragedVae as AveragedVae
 from ensembletheory.neural.averaged_vae import align_latents as align_latents
 from ensembletheory.neural.averaged_vae import turned as turned
+from ensembletheory.neural.barriers import Barrier as Barrier
+from ensembletheory.neural.barriers import averaging_bound as averaging_bound
+from ensembletheory.neural.barriers import averaging_gap as averaging_gap
+from ensembletheory.neural.barriers import barrier as barrier
+from ensembletheory.neural.barriers import losses_along as losses_along
+from ensembletheory.neural.barriers import segment as segment
 from ensembletheory.neural.classifier import Classifier as Classifier
 from ensembletheory.neural.data import as_data as as_data
 from ensembletheory.neural.flow_matching import FlowMatching as FlowMatching
@@ -10,6 +16,8 @@ from ensembletheory.neural.flow_matching import matching_floor as matching_floor
 from ensembletheory.neural.flow_matching import matching_loss as matching_loss
 from ensembletheory.neural.flow_matching import velocity_error as velocity_error
 from ensembletheory.neural.flow_matching_learner import FlowMatchingLearner as FlowMatchingLearner
+from ensembletheory.neural.function_space import OnNormalInputs as OnNormalInputs
+from ensembletheory.neural.function_space import function_distance_squared as function_distance_squared
 from ensembletheory.neural.gains import flow_log_prob as flow_log_prob
 from ensembletheory.neural.gains import sampled_gain as sampled_gain
 from ensembletheory.neural.gains import stacked_flow_log_prob as stacked_flow_log_prob
@@ -70,6 +78,11 @@ from ensembletheory.neural.supervised_loss import SquaredError as SquaredError
 from ensembletheory.neural.supervised_loss import SupervisedLoss as SupervisedLoss
 from ensembletheory.neural.supervised_loss import cross_entropy as cross_entropy
 from ensembletheory.neural.supervised_loss import gaussian_error as gaussian_error
+from ensembletheory.neural.symmetries import PerceptronSymmetry as PerceptronSymmetry
+from ensembletheory.neural.symmetries import average_weights as average_weights
+from ensembletheory.neural.symmetries import matched as matched
+from ensembletheory.neural.symmetries import permutations_of as permutations_of
+from ensembletheory.neural.symmetries import symmetry_of as symmetry_of
 from ensembletheory.neural.training import Recipe as Recipe
 from ensembletheory.neural.training import Trained as Trained
 from ensembletheory.neural.training import train as train
