@@ -1,4 +1,4 @@
-"""Neural ensembles: fields and laws trained from the same process objects that the exact answers use. Needs the extra `neural` (optax)."""
+"""Neural ensembles: fields and laws trained from the same process objects that the exact answers use. Needs the extra `neural` (optax, flowjax)."""
 
 from ensembletheory.neural.averaged_vae import AveragedVae as AveragedVae
 from ensembletheory.neural.averaged_vae import align_latents as align_latents
@@ -10,6 +10,9 @@ from ensembletheory.neural.barriers import barrier as barrier
 from ensembletheory.neural.barriers import losses_along as losses_along
 from ensembletheory.neural.barriers import segment as segment
 from ensembletheory.neural.classifier import Classifier as Classifier
+from ensembletheory.neural.coupling_flow import CouplingFlow as CouplingFlow
+from ensembletheory.neural.coupling_flow import CouplingFlowLearner as CouplingFlowLearner
+from ensembletheory.neural.coupling_flow import jacobian_cost as jacobian_cost
 from ensembletheory.neural.data import as_data as as_data
 from ensembletheory.neural.flow_matching import FlowMatching as FlowMatching
 from ensembletheory.neural.flow_matching import matching_floor as matching_floor
@@ -21,6 +24,7 @@ from ensembletheory.neural.function_space import function_distance_squared as fu
 from ensembletheory.neural.gains import flow_log_prob as flow_log_prob
 from ensembletheory.neural.gains import sampled_gain as sampled_gain
 from ensembletheory.neural.gains import stacked_flow_log_prob as stacked_flow_log_prob
+from ensembletheory.neural.gauges import rescaled_momenta as rescaled_momenta
 from ensembletheory.neural.hamiltonian_flow import FixedKinetic as FixedKinetic
 from ensembletheory.neural.hamiltonian_flow import MomentumEncoder as MomentumEncoder
 from ensembletheory.neural.hamiltonian_flow import NeuralHamiltonianFlow as NeuralHamiltonianFlow
@@ -29,14 +33,22 @@ from ensembletheory.neural.hamiltonian_learner import EvidenceBound as EvidenceB
 from ensembletheory.neural.hamiltonian_learner import FixedKineticLearner as FixedKineticLearner
 from ensembletheory.neural.hamiltonian_learner import NhfLearner as NhfLearner
 from ensembletheory.neural.hamiltonian_learner import ReverseEvidenceBound as ReverseEvidenceBound
+from ensembletheory.neural.hgn import FrameBound as FrameBound
+from ensembletheory.neural.hgn import FrameModel as FrameModel
+from ensembletheory.neural.hgn import FreeTwinLearner as FreeTwinLearner
+from ensembletheory.neural.hgn import HgnLearner as HgnLearner
+from ensembletheory.neural.hgn import roll_outs as roll_outs
 from ensembletheory.neural.kac_matching import KacLearner as KacLearner
 from ensembletheory.neural.kac_matching import KacMatching as KacMatching
 from ensembletheory.neural.kac_matching import kac_error as kac_error
 from ensembletheory.neural.kac_matching import kac_loss as kac_loss
 from ensembletheory.neural.kac_velocity import KacVelocityNetwork as KacVelocityNetwork
+from ensembletheory.neural.law_gains import sampled_law_gain as sampled_law_gain
+from ensembletheory.neural.law_gains import sampled_log_normaliser as sampled_log_normaliser
 from ensembletheory.neural.learner import Learner as Learner
 from ensembletheory.neural.learner import fit as fit
 from ensembletheory.neural.learner import fit_ensemble as fit_ensemble
+from ensembletheory.neural.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
 from ensembletheory.neural.mimo import CutMixing as CutMixing
 from ensembletheory.neural.mimo import LinearMixing as LinearMixing
 from ensembletheory.neural.mimo import Mimo as Mimo
@@ -44,9 +56,11 @@ from ensembletheory.neural.mimo import MimoLoss as MimoLoss
 from ensembletheory.neural.mimo import PlainSum as PlainSum
 from ensembletheory.neural.mimo_learners import MimoClassifierLearner as MimoClassifierLearner
 from ensembletheory.neural.mimo_learners import MimoRegressorLearner as MimoRegressorLearner
+from ensembletheory.neural.operations import operations as operations
 from ensembletheory.neural.pairings import IndependentPairs as IndependentPairs
 from ensembletheory.neural.pairings import Pairing as Pairing
 from ensembletheory.neural.pairings import TransportedPairs as TransportedPairs
+from ensembletheory.neural.pendulum import Pendulum as Pendulum
 from ensembletheory.neural.perceptron import Perceptron as Perceptron
 from ensembletheory.neural.predictions import predictions as predictions
 from ensembletheory.neural.predictions import weight_cosines as weight_cosines
