@@ -1,6 +1,7 @@
 """Strict numerics for every test: 64 bits, no silent promotion of ranks or dtypes, warnings as errors, shapes checked, compilations counted."""
 
 import os
+import sys
 from importlib.metadata import version
 
 # most of the time of the tests is compilation: quicker compilation, slower programs, fewer memory maps; give XLA_FLAGS to test with others
@@ -38,8 +39,10 @@ jax.monitoring.register_event_duration_secs_listener(_count)
 settings.register_profile("one", deadline=None, derandomize=True, max_examples=25, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("one")
 
-with install_import_hook("ensembletheory", "beartype.beartype"):
-    import ensembletheory  # noqa: F401
+
+if "-n" not in sys.argv or "PYTEST_XDIST_WORKER" in os.environ:  # the process that only hands out tests needs no package
+    with install_import_hook("ensembletheory", "beartype.beartype"):
+        import ensembletheory  # noqa: F401
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -104,6 +104,7 @@ def test_workers_are_spawned_pinned_and_in_64_bits(tmp_path):
     assert {(row["cpus"], row["x64"], row["bits"]) for row in rows} == {(1, True, 64)}
 
 
+@pytest.mark.verify
 def test_a_worker_that_dies_takes_only_its_own_cell(tmp_path):
     report = run(deadly, tmp_path, workers=1)
     assert [failure.cell for failure in report.failures] == [{"index": 2}]
@@ -166,6 +167,7 @@ def wait_for_parts(process, store, number):
         time.sleep(0.02)
 
 
+@pytest.mark.verify
 def test_stopped_runs_lose_and_double_nothing(tmp_path):
     """A run is killed, the next one gets Ctrl-C, and the third finishes."""
     store = tmp_path / "stopped"
