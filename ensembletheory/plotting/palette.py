@@ -130,5 +130,7 @@ LOOKS = {
     "linear_mixing": Look("#9D4EDD", "^", (0, (29, 2, 2, 2)), "linear mixing"),
     "cut_mixing": Look("#D00070", "v", (0, (30, 1)), "cut mixing"),
     "dropout": Look("#00A6A6", "P", (0, (30, 2)), "dropout of units"),
+    "learned_kinetic": Look("#A0522D", "D", (0, (37, 1)), "both energies learned (NHF)"),
+    "fixed_kinetic": Look("#1D5C8F", "o", (0, (37, 2)), "fixed kinetic energy (FK-NHF)"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }
