@@ -9,6 +9,7 @@ r"""Data as laws: rows x_1 ... x_n are the law (1/n) sum_i delta(x_i), and what 
 So members on different data are laws of one structure, and train as one stack. A law of which new draws can be made, such as a `Gaussian`, is data without end.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +40,7 @@ def as_data(data: Data) -> Law:
     return FiniteLaw(rows)
 
 
+@eqx.filter_jit
 def bootstrap_sample(key: PRNGKeyArray, law: FiniteLaw) -> FiniteLaw:
     """The law of as many rows, drawn with replacement."""
     n = len(law.weights)
@@ -53,8 +55,13 @@ def subset_sample(key: PRNGKeyArray, law: FiniteLaw, share: float) -> FiniteLaw:
         ValueError: if the share is not in (0, 1] or leaves fewer than two rows.
     """
     n = len(law.weights)
-    size = round(share * n)
-    if not (0 < share <= 1 and size >= 2):
+    size = round(share * n) if 0 < share <= 1 else 0
+    if size < 2:
         refuse("share", f"{share} of {n} rows", "a share in (0, 1] that leaves two rows or more", "A half, 0.5, is usual.")
-    chosen = jnp.zeros(n, law.weights.dtype).at[jax.random.permutation(key, n)[:size]].set(1 / size)
-    return FiniteLaw(law.points, chosen)
+    return _subset(key, law, size)
+
+
+@eqx.filter_jit
+def _subset(key: PRNGKeyArray, law: FiniteLaw, size: int) -> FiniteLaw:
+    n = len(law.weights)
+    return FiniteLaw(law.points, jnp.zeros(n, law.weights.dtype).at[jax.random.permutation(key, n)[:size]].set(1 / size))

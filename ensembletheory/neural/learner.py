@@ -47,7 +47,7 @@ def fit(key: PRNGKeyArray, learner: Learner, data: Data, recipe: Recipe | None =
     """
     law = as_data(data)
     start, run = jax.random.split(key)
-    return train(run, _initialised(learner, law, start), learner.loss(law), Recipe() if recipe is None else recipe, checkpoint)
+    return train(run, eqx.filter_jit(_initialised)(learner, law, start), learner.loss(law), Recipe() if recipe is None else recipe, checkpoint)
 
 
 def fit_ensemble(
@@ -75,10 +75,10 @@ def fit_ensemble(
     """
     resample_key, run = jax.random.split(key)
     laws = _laws(resample_key, data, members, resample)
-    return train_ensemble(run, Partial(_initialised, learner, laws[0]), [learner.loss(law) for law in laws], Recipe() if recipe is None else recipe, checkpoint)
+    begin = [Partial(_initialised, learner, law) for law in laws]
+    return train_ensemble(run, begin, [learner.loss(law) for law in laws], Recipe() if recipe is None else recipe, checkpoint)
 
 
-@eqx.filter_jit
 def _initialised(learner: Learner, law: Law, key: PRNGKeyArray) -> Any:
     return learner.initialise(key, law)
 
@@ -93,6 +93,8 @@ def _laws(key: PRNGKeyArray, data: Data | list[Law], members: int, resample: Lit
     law = as_data(data)  # pyright: ignore[reportArgumentType]
     if resample is None:
         return [law] * members
+    if isinstance(resample, str) and resample != "bootstrap":
+        refuse("resample", repr(resample), "'bootstrap', a share of the rows, or None", "Spell it so.")
     if not isinstance(law, FiniteLaw):
         refuse("resample", f"{resample!r} of a {type(law).__name__}", "None", "A law of which new draws can be made has no rows to resample; give rows (n, d).")
     keys = jax.random.split(key, members)

@@ -45,7 +45,7 @@ def require_alike(argument: str, models: Sequence[Any]) -> None:
     if not models:
         refuse(argument, "none", "at least one", f"Pass a list of {argument}.")
     dynamic, static = zip(*[eqx.partition(model, eqx.is_array) for model in models], strict=True)
-    shapes = [jax.tree.map(lambda array: (array.shape, array.dtype), part) for part in dynamic]
+    shapes = [[(array.shape, array.dtype) for array in jax.tree.leaves(part)] for part in dynamic]
     for k in range(1, len(models)):
         if jax.tree.structure(dynamic[k]) != jax.tree.structure(dynamic[0]) or shapes[k] != shapes[0] or not eqx.tree_equal(static[k], static[0]):
             got, expected = f"a structure or shapes other than those of {argument}[0]", f"{argument} that differ in the values of arrays only"
@@ -53,9 +53,12 @@ def require_alike(argument: str, models: Sequence[Any]) -> None:
 
 
 def _stacked(arrays: Sequence[Array]) -> Array:
-    """By NumPy where values are at hand, which compiles nothing."""
-    plain = is_concrete(*arrays) and not jax.dtypes.issubdtype(arrays[0].dtype, jax.dtypes.extended)
-    return jnp.asarray(np.stack(arrays)) if plain else jnp.stack(arrays)
+    return jnp.asarray(np.stack(arrays)) if all(map(_plain, arrays)) else jnp.stack(arrays)
+
+
+def _plain(array: Array) -> bool:
+    """Whether NumPy can hold it, which compiles nothing: values are at hand, and are no keys."""
+    return is_concrete(array) and not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
 
 
 def count(stacked: Any) -> int:
@@ -68,7 +71,7 @@ def member(stacked: Any, k: int) -> Any:
     if not -count(stacked) <= k < count(stacked):
         refuse("k", f"{k}", f"a member of 0 ... {count(stacked) - 1}", "Members count from 0.")
     dynamic, static = eqx.partition(stacked, eqx.is_array)
-    return eqx.combine(jax.tree.map(lambda array: array[k], dynamic), static)
+    return eqx.combine(jax.tree.map(lambda array: jnp.asarray(np.asarray(array)[k]) if _plain(array) else array[k], dynamic), static)
 
 
 def members(stacked: Any) -> list[Any]:

@@ -42,6 +42,7 @@ except ImportError:
 __all__ = ["Loss", "Recipe", "Trained", "member_keys", "train", "train_ensemble"]
 
 Loss = Callable[[Any, PRNGKeyArray], Float[Array, ""]]  # (model, key) -> loss
+Initialise = Callable[[PRNGKeyArray], Any]  # key -> model
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ def train(key: PRNGKeyArray, model: Any, loss: Loss, recipe: Recipe, checkpoint:
     return Trained(state.model, state.average, jnp.asarray(losses[0]))
 
 
-def train_ensemble(key: PRNGKeyArray, initialise: Callable[[PRNGKeyArray], Any], losses: Sequence[Loss], recipe: Recipe, checkpoint: Path | str | None = None) -> Trained:
+def train_ensemble(key: PRNGKeyArray, initialise: Initialise | Sequence[Initialise], losses: Sequence[Loss], recipe: Recipe, checkpoint: Path | str | None = None) -> Trained:
     """Train K = len(losses) members at once, member k by losses[k]; the result is a stack.
 
     Args:
         key: see `member_keys`.
-        initialise: maps a key to a model. Make it a module or a `Partial` of a function, and no program is compiled twice.
+        initialise: maps a key to a model; or one such function a member, of one structure. Make it a `Partial` of a function, and no program is compiled twice.
         losses: modules of one structure (they may hold different laws or data); `[loss] * K` trains K members on the same.
         recipe: see `Recipe`.
         checkpoint: as in `train`.
@@ -126,9 +127,9 @@ def train_ensemble(key: PRNGKeyArray, initialise: Callable[[PRNGKeyArray], Any],
         ValueError: if `losses` is empty or of unequal structure, or the checkpoint was written by another run.
     """
     require_alike("losses", losses)
-    losses = [_strong(loss) for loss in losses]
+    losses, begin = ([_strong(part) for part in parts] for parts in (losses, [initialise] * len(losses) if callable(initialise) else initialise))
     init_keys, train_keys = jax.vmap(lambda k: member_keys(key, k))(jnp.arange(len(losses)))
-    states = members(_begun(initialise, init_keys, recipe))
+    states = members(_begun(stack(begin), init_keys, recipe))
     identity = _identity(key, [state.model for state in states], losses, recipe)
     states, values = _run(states, list(train_keys), losses, recipe, checkpoint, identity)
     return Trained(stack([state.model for state in states]), stack([state.average for state in states]), jnp.asarray(values))
@@ -146,9 +147,9 @@ def _optimiser(recipe: Recipe) -> optax.GradientTransformation:
 
 
 @eqx.filter_jit
-def _begun(initialise: Callable[[PRNGKeyArray], Any], keys: PRNGKeyArray, recipe: Recipe) -> _State:
-    """The stack of the members' states before training."""
-    return eqx.filter_vmap(lambda key: _initial(initialise(key), recipe))(keys)
+def _begun(initialise: Initialise, keys: PRNGKeyArray, recipe: Recipe) -> _State:
+    """The stack of the members' states before training, from a stack of what makes them."""
+    return eqx.filter_vmap(lambda initialise, key: _initial(initialise(key), recipe))(initialise, keys)
 
 
 def _strong(tree: Any) -> Any:
