@@ -132,5 +132,8 @@ LOOKS = {
     "dropout": Look("#00A6A6", "P", (0, (30, 2)), "dropout of units"),
     "learned_kinetic": Look("#A0522D", "D", (0, (37, 1)), "both energies learned (NHF)"),
     "fixed_kinetic": Look("#1D5C8F", "o", (0, (37, 2)), "fixed kinetic energy (FK-NHF)"),
+    "raw_weights": Look("#8F2D56", "X", (0, (31, 1)), "averaged weights, as they stand"),
+    "matched_weights": Look("#218380", "P", (0, (31, 2)), "averaged weights, matched"),
+    "averaged_functions": Look("#FFBC42", "o", (0, (31, 1, 1, 1)), "averaged functions"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }
