@@ -104,7 +104,7 @@ def ratio_error(key: PRNGKeyArray, ratios: Any, exact: Any, objective: RatioMatc
 def least_ratio_loss(objective: RatioMatching) -> Estimate:
     """The minimum L(r) of a telegraph process on the line, below which no ratios get, by quadrature.
 
-    Gauss-Legendre in u with 32 nodes; the error adds the difference to 16 nodes and the errors in x.
+    Gauss-Legendre in u with 16 nodes; the error adds the difference to 8 nodes and the errors in x.
 
     Raises:
         ValueError: if the process is a zig-zag process, or the law not on the line.
@@ -114,12 +114,12 @@ def least_ratio_loss(objective: RatioMatching) -> Estimate:
     if not isinstance(process, Telegraph):
         refuse("objective", f"one of a {type(process).__name__}", "one of a Telegraph process", "For others the minimum is the loss of the exact ratios: ratio_loss.")
     noised = KacMixture(objective.law, process.noise(process.horizon))
-    rules = [np.polynomial.legendre.leggauss(n) for n in (32, 16)]
+    rules = [np.polynomial.legendre.leggauss(n) for n in (16, 8)]
     u = jnp.concatenate([(1 + nodes) / 2 for nodes, _ in rules])
     at = jax.lax.map(lambda u: least_loss_on_the_line(at_time(noised, process.horizon * u**2)), u)
     weights = jnp.concatenate([weights / 2 for _, weights in rules])
-    fine, coarse = (weights * at.value)[:32].sum(), (weights * at.value)[32:].sum()
-    return Estimate(fine, (weights * at.error)[:32].sum() + jnp.abs(fine - coarse), "quadrature")
+    fine, coarse = (weights * at.value)[:16].sum(), (weights * at.value)[16:].sum()
+    return Estimate(fine, (weights * at.error)[:16].sum() + jnp.abs(fine - coarse), "quadrature")
 
 
 def _loss_at(t: Float[Array, ""], x: Float[Array, " d"], v: Float[Array, " d"], ratios: Any) -> Float[Array, ""]:
