@@ -81,7 +81,6 @@ from ensembletheory.neural.score_matching import floor as floor
 from ensembletheory.neural.score_matching import member_errors as member_errors
 from ensembletheory.neural.score_matching import score_error as score_error
 from ensembletheory.neural.score_network import ScoreNetwork as ScoreNetwork
-from ensembletheory.neural.stacks import StackedMean as StackedMean
 from ensembletheory.neural.stacks import member as member
 from ensembletheory.neural.stacks import members as members
 from ensembletheory.neural.stacks import stack as stack
@@ -102,6 +101,7 @@ from ensembletheory.neural.training import Trained as Trained
 from ensembletheory.neural.training import train as train
 from ensembletheory.neural.training import train_ensemble as train_ensemble
 from ensembletheory.neural.vae import Vae as Vae
+from ensembletheory.neural.vae import linear_vae as linear_vae
 from ensembletheory.neural.vae_learner import VaeLearner as VaeLearner
 from ensembletheory.neural.vae_learner import VariationalLoss as VariationalLoss
 from ensembletheory.neural.variational import VariationalModel as VariationalModel

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.identifiability.groups import Group, SignedPermutations
 from ensembletheory.laws.law import checked_point
 from ensembletheory.laws.weights import checked_weights
@@ -58,10 +58,9 @@ class AveragedVae(VariationalModel):
     def __init__(self, models: Any, turns: Numbers | None = None, weights: Numbers | None = None):
         K, q = count(models), models.latent
         self.models, self.weights = models, checked_weights(weights, K)
-        turns = np.asarray(as_floats("turns", np.tile(np.eye(q), (K, 1, 1)) if turns is None else turns))
-        if turns.shape != (K, q, q) or not np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(q), rtol=0, atol=np.sqrt(np.finfo(turns.dtype).eps)):
-            refuse("turns", f"shape {turns.shape}, or matrices that are not orthogonal", f"({K}, {q}, {q}), orthogonal", "Take them from align_latents.")
-        self.turns = jnp.asarray(turns)
+        self.turns = as_floats("turns", np.tile(np.eye(q), (K, 1, 1)) if turns is None else turns)
+        if self.turns.shape != (K, q, q) or (is_concrete(self.turns) and not _are_orthogonal(np.asarray(self.turns))):
+            refuse("turns", f"shape {self.turns.shape}, or matrices that are not orthogonal", f"({K}, {q}, {q}), orthogonal", "Take them from align_latents.")
 
     @property
     def dim(self) -> int:
@@ -91,6 +90,10 @@ class AveragedVae(VariationalModel):
         """The averages of the members' turned means and variances of z."""
         means, variances = eqx.filter_vmap(lambda vae, turn: _turned_pair(turn, vae.encode(x)))(self.models, self.turns)
         return self.weights @ means, self.weights @ variances
+
+
+def _are_orthogonal(turns: Float[np.ndarray, "K q q"]) -> bool:
+    return np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(turns.shape[-1]), rtol=0, atol=np.sqrt(np.finfo(turns.dtype).eps))
 
 
 def _turned_pair(turn: Float[Array, "q q"], pair: tuple[Float[Array, " q"], Float[Array, " q"]]) -> tuple[Float[Array, " q"], Float[Array, " q"]]:

@@ -21,15 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.covariance import Diagonal
+from ensembletheory.covariance import AxisAligned, Diagonal
 from ensembletheory.errors import refuse
 from ensembletheory.kernels import AffineKernel
-from ensembletheory.latent import Ppca
+from ensembletheory.latent import Ppca, best_diagonal_encoder
 from ensembletheory.laws import Law
 from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.neural.variational import VariationalModel, checked_count
 
-__all__ = ["Vae"]
+__all__ = ["Vae", "linear_vae"]
 
 _FIRST_NOISE = 0.1
 
@@ -123,6 +123,28 @@ class Vae(VariationalModel):
     def _require_linear(self) -> None:
         if not self.affine:
             refuse("model", f"a VAE with {len(self.decoder.layers) - 1} hidden layers", "a linear VAE", "Build it with depth=0.")
+
+
+def linear_vae(model: Ppca, encoder: AffineKernel | None = None) -> Vae:
+    """The linear VAE that is a given PPCA, with a given encoder of diagonal covariance (by default that of largest ELBO).
+
+    Raises:
+        ValueError: if the encoder does not map x to z, or its covariance is not diagonal.
+    """
+    encoder = best_diagonal_encoder(model) if encoder is None else encoder
+    if encoder.A.shape != model.loadings.shape[::-1] or not isinstance(encoder.C, AxisAligned):
+        got = f"a kernel of shape {encoder.A.shape} with {type(encoder.C).__name__} covariance"
+        refuse("encoder", got, f"{model.loadings.shape[::-1]} and Diagonal", "Take best_diagonal_encoder(model).")
+    return _linear_vae(model, encoder)
+
+
+@eqx.filter_jit
+def _linear_vae(model: Ppca, encoder: AffineKernel) -> Vae:
+    vae = Vae(jax.random.key(0), model.law, model.loadings.shape[1], depth=0)
+    outputs = jnp.concatenate([model.loadings / vae.scale, jnp.zeros((model.dim, 1))], axis=1)
+    inputs = jnp.concatenate([encoder.A * vae.scale, (encoder.b + encoder.A @ model.mean)[:, None]], axis=1)
+    variances = jnp.log(encoder.C.diagonal()), jnp.log(model.noise_variance / vae.scale**2)[None]
+    return eqx.tree_at(lambda v: (v.decoder.layers[0], v.encoder.layers[0], v.constants, v.log_noise), vae, (outputs, inputs, *variances))
 
 
 def _log_noise(noise: Literal["scalar", "diagonal"] | float, dim: int, scale: Float[Array, ""]) -> Float[Array, " u"]:

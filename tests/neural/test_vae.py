@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import ensembletheory as et
 from ensembletheory.latent import elbo, iwae_bound
-from ensembletheory.neural import Vae
+from ensembletheory.neural import Vae, linear_vae
 from tests.helpers import assert_mean, assert_within_errors
 
 LAW = et.Gaussian([0.5, -1.0, 2.0], [[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 0.5]])
@@ -119,6 +119,19 @@ def test_the_linear_vae_is_ppca_with_an_affine_encoder():
     np.testing.assert_allclose(variances, np.tile(np.asarray(kernel.C.diagonal()), (4, 1)), rtol=1e-12)
     bound = vae.iwae(jax.random.key(2), X, K=4, samples=2000)
     assert_within_errors(bound.value, bound.error, [float(iwae_bound(model, kernel, point, 4)) for point in X])
+
+
+def test_a_ppca_comes_back_from_the_linear_vae_that_is_it():
+    model = et.Ppca([[1.0, 0.4], [-0.5, 2.0], [0.3, 0.1]], [1.0, -2.0, 0.5], 0.7)
+    kernel = et.AffineKernel([[0.3, -0.2, 0.1], [0.0, 0.5, 0.4]], [0.2, -0.1], [0.3, 0.6])
+    vae = linear_vae(model, kernel)
+    for got, expected in zip(jax.tree.leaves((vae.ppca(), vae.encoder_kernel())), jax.tree.leaves((model, kernel)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
+    gap = float(vae.log_prob(X[0]).value - linear_vae(model).elbo(jax.random.key(0), X[0]).value)
+    M = np.asarray(model.loadings).T @ np.asarray(model.loadings) + 0.7 * np.eye(2)
+    assert gap == pytest.approx(0.5 * (np.log(np.diag(M)).sum() - np.linalg.slogdet(M)[1]), rel=1e-10)
+    with pytest.raises(ValueError, match="`encoder`: got .* with Dense covariance"):
+        linear_vae(model, model.posterior)
 
 
 def test_with_several_noise_variances_the_linear_law_is_that_of_factor_analysis():
