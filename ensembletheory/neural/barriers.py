@@ -147,6 +147,6 @@ def _kinked(activation: Callable[[Array], Array] | None) -> bool:
     """Whether the slopes of the activation on both sides of 0 differ by more than a smooth function's."""
     if activation is None:
         return False
-    x = jnp.asarray([-2e-6, -1e-6, 1e-6, 2e-6])
-    values = np.asarray(activation(x))
+    with jax.ensure_compile_time_eval():
+        values = np.asarray(activation(jnp.asarray([-2e-6, -1e-6, 1e-6, 2e-6])))
     return abs((values[3] - values[2]) - (values[1] - values[0])) > 0.1 * 1e-6

@@ -174,7 +174,9 @@ def _symmetry(network: Perceptron, kind: Callable[[int], Group]) -> PerceptronSy
 def _kind(activation: Callable[[Array], Array]) -> type[Group]:
     """The group of a hidden layer, by looking at the activation."""
     p = np.concatenate([_POINTS, -_POINTS])
-    at, opposite, *scaled = np.asarray(activation(jnp.asarray(np.concatenate([p, -p, *(c * p for c in _FACTORS)])))).reshape(-1, p.size)
+    with jax.ensure_compile_time_eval():
+        values = np.asarray(activation(jnp.asarray(np.concatenate([p, -p, *(c * p for c in _FACTORS)]))))
+    at, opposite, *scaled = values.reshape(-1, p.size)
     odd = np.allclose(opposite, -at, rtol=1e-5, atol=1e-6)
     homogeneous = all(np.allclose(value, c * at, rtol=1e-5, atol=1e-6) for value, c in zip(scaled, _FACTORS, strict=True))
     if odd and homogeneous:
