@@ -47,6 +47,7 @@ from ensembletheory.processes.hamiltonian import halves
 __all__ = ["FrameBound", "FrameModel", "FreeMotion", "FreeTwinLearner", "HamiltonianMotion", "HgnLearner", "parameters", "roll_outs"]
 
 _ROWS = 256  # from which mean and scale of a law of sequences are taken
+_NARROW = 2.0  # encoders begin narrower than the prior by about exp(-2): what is drawn from wide ones tells nothing to learn from
 _LEAST_NOISE = 1e-3  # of the scale of the pixels
 
 
@@ -134,7 +135,7 @@ class FrameModel(eqx.Module):
         mean, scale = jax.lax.stop_gradient((self.mean, self.scale))
         seen = (row.reshape(-1, self.pixels)[: self.seen] - mean[None]) / scale
         centre, log_width = jnp.split(self.encoder(seen.ravel()), 2)
-        return centre, jnp.exp(log_width)
+        return centre, jnp.exp(log_width - _NARROW)
 
     def roll(self, z: Float[Array, " n"], frames: int) -> Float[Array, "frames n"]:
         """The points z_0 ... z_{frames - 1} of phase space begun at z."""
@@ -164,8 +165,7 @@ class FrameModel(eqx.Module):
         Raises:
             ValueError: if the sequence is none of whole frames, as many as the encoder sees or more.
         """
-        row = checked_sequence(row, self.pixels, self.seen)
-        return monte_carlo(_bounds(self, row, jax.random.normal(key, (samples, 2 * self.latent), row.dtype)))
+        return _bound(self, key, checked_sequence(row, self.pixels, self.seen), samples)
 
     def _joint(self, row: Float[Array, " sequence"], z: Float[Array, " n"]) -> Float[Array, ""]:
         """The log-density of the frames given z_0."""
@@ -216,7 +216,7 @@ class HgnLearner(Learner):
 
     pixels: int = eqx.field(static=True)
     step: float = eqx.field(static=True)
-    latent: int = eqx.field(static=True, default=1)
+    latent: int = eqx.field(static=True, default=2)
     seen: int = eqx.field(static=True, default=5)
     width: int = eqx.field(static=True, default=32)
     depth: int = eqx.field(static=True, default=2)
@@ -319,9 +319,10 @@ def roll_outs(models: Any, rows: Float[Array, "n sequence"], frames: int) -> Flo
 
 
 @eqx.filter_jit
-def _bounds(model: FrameModel, row: Float[Array, " sequence"], draws: Float[Array, "n m"]) -> Float[Array, " n"]:
+def _bound(model: FrameModel, key: PRNGKeyArray, row: Float[Array, " sequence"], samples: int) -> Estimate:
+    draws = jax.random.normal(key, (samples, 2 * model.latent), row.dtype)
     fits, divergences = jax.vmap(lambda draw: model._terms(row, draw))(draws)
-    return fits - divergences
+    return monte_carlo(fits - divergences)
 
 
 @eqx.filter_jit
