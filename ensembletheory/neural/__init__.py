@@ -49,11 +49,9 @@ from ensembletheory.neural.learner import Learner as Learner
 from ensembletheory.neural.learner import fit as fit
 from ensembletheory.neural.learner import fit_ensemble as fit_ensemble
 from ensembletheory.neural.maximum_likelihood import MaximumLikelihood as MaximumLikelihood
-from ensembletheory.neural.mimo import CutMixing as CutMixing
-from ensembletheory.neural.mimo import LinearMixing as LinearMixing
 from ensembletheory.neural.mimo import Mimo as Mimo
 from ensembletheory.neural.mimo import MimoLoss as MimoLoss
-from ensembletheory.neural.mimo import PlainSum as PlainSum
+from ensembletheory.neural.mimo import Mixing as Mixing
 from ensembletheory.neural.mimo_learners import MimoClassifierLearner as MimoClassifierLearner
 from ensembletheory.neural.mimo_learners import MimoRegressorLearner as MimoRegressorLearner
 from ensembletheory.neural.operations import operations as operations

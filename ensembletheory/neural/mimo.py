@@ -11,11 +11,13 @@ In training every slot has an input and a target of its own, drawn independently
 with lambda_k the mean of m_k over the units (`supervised.mixmo_weights`, q = 3 there). When predicting, one x goes to all slots with all m_k = 1/M, and the M heads are an
 ensemble at the cost of one network.
 
-| mixing          | m_k                                                                                                                     |
-|-----------------|-------------------------------------------------------------------------------------------------------------------------|
-| `PlainSum`      | 1/M: MIMO                                                                                                               |
-| `LinearMixing`  | lambda_k, with lambda ~ Dirichlet(a, ..., a) anew for every example: Beta(a, a) for M = 2                               |
-| `CutMixing`     | 0 or 1: the units lie on a circle, turned at random and cut into arcs of lengths lambda_k, one a slot; with a given probability, else linear |
+Every example of a training step is mixed anew, in one of three ways (`Mixing`):
+
+| way      | m_k                                                                                                             |
+|----------|-----------------------------------------------------------------------------------------------------------------|
+| plain    | 1/M: MIMO                                                                                                       |
+| linear   | lambda_k, with lambda ~ Dirichlet(a, ..., a): Beta(a, a) for M = 2                                              |
+| cut      | 0 or 1: the units lie on a circle, turned at random and cut into arcs of lengths lambda_k, one a slot           |
 
 The papers mix feature maps of convolutions and cut rectangles out of pictures. Perceptrons have units without a place, of which arcs are the like. Each example draws its own
 inputs for all slots, so that nothing is gained by repeating examples within a batch, and the probability of a cut does not decline towards the end of training.
@@ -25,7 +27,6 @@ With f the identity, no hidden layer in the trunk and the squared error this is 
 Source: Havasi et al., "Training independent subnetworks for robust prediction" (ICLR 2021); Rame, Sun & Cord, "MixMo" (ICCV 2021).
 """
 
-from abc import abstractmethod
 from collections.abc import Callable
 
 import equinox as eqx
@@ -34,70 +35,46 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ensembletheory.errors import is_concrete, refuse
 from ensembletheory.laws import Law
 from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.neural.units import Units
 from ensembletheory.supervised import mixmo_weights
 
-__all__ = ["CutMixing", "LinearMixing", "Mimo", "MimoLoss", "Mixing", "PlainSum"]
+__all__ = ["Mimo", "MimoLoss", "Mixing"]
 
 
 class Mixing(eqx.Module):
-    """How the first layers of the slots are mixed in training."""
+    """How the first layers of the slots are mixed in training: by a plain sum (MIMO) unless told otherwise; `Mixing(linear=0.5, cut=0.5)` is MixMo's.
 
-    @abstractmethod
+    Args:
+        linear: the probability that an example is mixed linearly.
+        cut: the probability that its units are cut.
+        concentration: a of the Dirichlet law of the shares, a whole number.
+
+    Raises:
+        ValueError: if a probability is negative, both exceed 1 together, or a is not positive.
+    """
+
+    linear: Float[Array, ""] | float = 0.0
+    cut: Float[Array, ""] | float = 0.0
+    concentration: int = eqx.field(static=True, default=2)
+
+    def __check_init__(self):
+        if is_concrete(self.linear, self.cut) and not (float(self.linear) >= 0 and float(self.cut) >= 0 and float(self.linear) + float(self.cut) <= 1):
+            refuse("linear and cut", f"{self.linear} and {self.cut}", "probabilities that sum to at most 1", "The rest is the probability of a plain sum.")
+        if self.concentration < 1:
+            refuse("concentration", f"{self.concentration}", "a whole number, at least 1", "2 is usual.")
+
     def __call__(self, key: PRNGKeyArray, slots: int, width: int) -> Float[Array, "slots width"]:
         """The masks m_k of one example, which sum to 1 over the slots."""
-
-
-class PlainSum(Mixing):
-    """Every slot alike."""
-
-    def __call__(self, key: PRNGKeyArray, slots: int, width: int) -> Float[Array, "slots width"]:
-        """1/M everywhere."""
-        return jnp.full((slots, width), 1 / slots)
-
-
-class LinearMixing(Mixing):
-    """All units in the same random proportions.
-
-    Args:
-        concentration: a of the Dirichlet law, a whole number.
-    """
-
-    concentration: int = eqx.field(static=True, default=2)
-
-    def __call__(self, key: PRNGKeyArray, slots: int, width: int) -> Float[Array, "slots width"]:
-        """lambda_k everywhere."""
-        return jnp.broadcast_to(_shares(key, slots, self.concentration)[:, None], (slots, width))
-
-
-class CutMixing(Mixing):
-    """Every unit from one slot.
-
-    Args:
-        concentration: a of the Dirichlet law of the lengths, a whole number.
-        probability: of a cut; else the mixing is linear.
-    """
-
-    concentration: int = eqx.field(static=True, default=2)
-    probability: float = eqx.field(static=True, default=0.5)
-
-    def __call__(self, key: PRNGKeyArray, slots: int, width: int) -> Float[Array, "slots width"]:
-        """0 or 1 on arcs of the units, or lambda_k everywhere."""
         key_shares, key_turn = jax.random.split(key)
-        turn, choice = jax.random.uniform(key_turn, (2,))
-        shares = _shares(key_shares, slots, self.concentration)
+        sums = jnp.sum(jax.random.exponential(key_shares, (slots, self.concentration)), axis=1)  # of a exponentials: their shares are Dirichlet(a, ..., a)
+        shares, (turn, choice) = sums / jnp.sum(sums), jax.random.uniform(key_turn, (2,))
         place = ((jnp.arange(float(width)) + 0.5) / width + turn) % 1.0
         owner = jnp.sum(place[None, :] >= jnp.cumsum(shares)[:-1, None], axis=0)
         cut = (owner[None, :] == jnp.arange(slots)[:, None]).astype(shares.dtype)
-        return jnp.where(choice < self.probability, cut, shares[:, None])
-
-
-def _shares(key: PRNGKeyArray, slots: int, concentration: int) -> Float[Array, " slots"]:
-    """A draw of Dirichlet(a, ..., a): sums of a exponentials, divided by their total."""
-    sums = jnp.sum(jax.random.exponential(key, (slots, concentration)), axis=1)
-    return sums / jnp.sum(sums)
+        return jnp.where(choice < self.cut, cut, jnp.where(choice < self.cut + self.linear, shares[:, None], 1 / slots))
 
 
 class Mimo(eqx.Module):

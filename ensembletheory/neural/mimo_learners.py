@@ -5,12 +5,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ensembletheory.errors import refuse
 from ensembletheory.laws import Law
 from ensembletheory.neural.learner import Learner
-from ensembletheory.neural.mimo import Mimo, MimoLoss, Mixing, PlainSum
+from ensembletheory.neural.mimo import Mimo, MimoLoss, Mixing
 from ensembletheory.neural.supervised_learners import require_inputs, require_labels
 from ensembletheory.neural.supervised_loss import SquaredError, cross_entropy
 from ensembletheory.neural.training import Loss
@@ -34,7 +35,7 @@ class MimoClassifierLearner(Learner):
 
     classes: int = eqx.field(static=True)
     slots: int = eqx.field(static=True, default=2)
-    mixing: Mixing = PlainSum()
+    mixing: Mixing = Mixing()
     width: int = eqx.field(static=True, default=64)
     depth: int = eqx.field(static=True, default=2)
     batch: int = eqx.field(static=True, default=128)
@@ -49,7 +50,7 @@ class MimoClassifierLearner(Learner):
     def loss(self, law: Law) -> Loss:
         """The heads' cross-entropies."""
         require_labels(law, self.classes)
-        return MimoLoss(law, cross_entropy, self.mixing, law.dim - 1, self.batch, self.root)
+        return MimoLoss(law, cross_entropy, jax.tree.map(jnp.asarray, self.mixing), law.dim - 1, self.batch, self.root)
 
 
 class MimoRegressorLearner(Learner):
@@ -68,7 +69,7 @@ class MimoRegressorLearner(Learner):
 
     inputs: int = eqx.field(static=True)
     slots: int = eqx.field(static=True, default=2)
-    mixing: Mixing = PlainSum()
+    mixing: Mixing = Mixing()
     width: int = eqx.field(static=True, default=64)
     depth: int = eqx.field(static=True, default=2)
     batch: int = eqx.field(static=True, default=128)
@@ -85,7 +86,7 @@ class MimoRegressorLearner(Learner):
     def loss(self, law: Law) -> Loss:
         """The heads' squared errors."""
         require_inputs(law, self.inputs)
-        return MimoLoss(law, SquaredError(Units(law, slice(self.inputs, None)).scale), self.mixing, self.inputs, self.batch, self.root)
+        return MimoLoss(law, SquaredError(Units(law, slice(self.inputs, None)).scale), jax.tree.map(jnp.asarray, self.mixing), self.inputs, self.batch, self.root)
 
 
 def _require_slots(slots: int, depth: int) -> None:

@@ -9,12 +9,10 @@ from scipy import stats
 
 from ensembletheory.laws import FiniteLaw, Gaussian
 from ensembletheory.neural import (
-    CutMixing,
-    LinearMixing,
     MimoClassifierLearner,
     MimoLoss,
     MimoRegressorLearner,
-    PlainSum,
+    Mixing,
     Recipe,
     SquaredError,
     fit,
@@ -24,6 +22,7 @@ from ensembletheory.supervised import linear_mimo, mixmo_shrinkage
 from tests.helpers import assert_mean
 
 KEY = jax.random.key(5)
+MIMO, LINEARLY, CUT, EITHER = (Mixing(linear, cut, 3) for linear, cut in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.75, 0.25)))
 SLOPE = np.array([[1.2, 0.5], [-0.4, 0.9]])  # targets of equal variance, so that their units do not weight them
 INPUT_COV = np.array([[1.0, 0.3], [0.3, 0.8]])
 EXPLAINED = SLOPE @ INPUT_COV @ SLOPE.T
@@ -42,27 +41,27 @@ def started(learner, law):
 def drawn():
     """Masks of 2000 examples, three slots and ten units, by mixing."""
     draw = eqx.filter_jit(lambda mixing: jax.vmap(lambda key: mixing(key, 3, 10))(jax.random.split(KEY, 2000)))
-    return {mixing: np.asarray(draw(mixing)) for mixing in (PlainSum(), LinearMixing(3), CutMixing(3, 1.0), CutMixing(3, 0.25))}
+    return {mixing: np.asarray(draw(jax.tree.map(jnp.asarray, mixing))) for mixing in (MIMO, LINEARLY, CUT, EITHER)}
 
 
 def test_masks_share_every_unit_among_the_slots(drawn):
     for masks in drawn.values():
         assert np.all(masks >= 0)
         np.testing.assert_allclose(masks.sum(axis=1), 1, atol=1e-14)
-    assert np.all(drawn[PlainSum()] == 1 / 3)
+    assert np.all(drawn[MIMO] == 1 / 3)
 
 
 def test_shares_are_dirichlet(drawn):
     """Each is Beta(3, 6); two have the covariance -1/90."""
-    shares = drawn[LinearMixing(3)][:, :, 0]
-    assert np.all(drawn[LinearMixing(3)] == shares[:, :, None])
+    shares = drawn[LINEARLY][:, :, 0]
+    assert np.all(drawn[LINEARLY] == shares[:, :, None])
     for k in range(3):
         assert stats.kstest(shares[:, k], stats.beta(3, 6).cdf).pvalue > 1e-6
     assert_mean((shares[:, 0] - 1 / 3) * (shares[:, 1] - 1 / 3), -1 / 90)
 
 
 def test_cuts_are_arcs_as_long_as_the_shares(drawn):
-    cut = drawn[CutMixing(3, 1.0)]
+    cut = drawn[CUT]
     assert set(np.unique(cut)) == {0.0, 1.0}
     ends = np.sum(cut != np.roll(cut, 1, axis=2), axis=2)  # on a circle an arc has two, unless it is empty or all
     assert set(np.unique(ends)) <= {0, 2}
@@ -71,7 +70,7 @@ def test_cuts_are_arcs_as_long_as_the_shares(drawn):
     squares = (arcs - 1 / 3) ** 2
     error = 5 * squares.std(axis=0) / np.sqrt(2000)
     assert np.all((1 / 45 - error <= squares.mean(axis=0)) & (squares.mean(axis=0) <= 1 / 45 + 0.0025 + error))  # Beta(3, 6), rounded to tenths up or down
-    either = drawn[CutMixing(3, 0.25)]
+    either = drawn[EITHER]
     cuts = np.all((either == 0) | (either == 1), axis=(1, 2))
     assert abs(cuts.mean() - 0.25) <= 5 * np.sqrt(0.25 * 0.75 / 2000)
 
@@ -79,7 +78,7 @@ def test_cuts_are_arcs_as_long_as_the_shares(drawn):
 def test_heads_are_a_perceptron_of_mixed_first_layers(drawn):
     learner = MimoClassifierLearner(3, slots=3, width=10, depth=2)
     law = FiniteLaw([[0.0, 1.0, 0.0], [2.0, 3.0, 1.0], [1.0, 0.0, 2.0]])
-    model, x, masks = started(learner, law), np.array([[0.3, 0.1], [1.0, -1.0], [2.0, 0.5]]), drawn[CutMixing(3, 0.25)][0]
+    model, x, masks = started(learner, law), np.array([[0.3, 0.1], [1.0, -1.0], [2.0, 0.5]]), drawn[EITHER][0]
     at = eqx.filter_jit(lambda xs, masks: model.mixed(xs, masks))
 
     def by_hand(xs, masks):
@@ -141,7 +140,7 @@ def test_random_mixing_shrinks_planted_heads_by_the_exact_factor():
     zero = np.zeros((4, 1))
     encoders = np.stack([np.hstack([np.vstack([np.eye(2), 0 * np.eye(2)]), zero]), np.hstack([np.vstack([0 * np.eye(2), np.eye(2)]), zero])])
     head = np.hstack([np.kron(np.eye(2), SLOPE * SCALES[0] / 2), zero])
-    loss = MimoLoss(JOINT, SquaredError(jnp.full(2, 2.0)), LinearMixing(2), 2, 512, 3.0)
+    loss = MimoLoss(JOINT, SquaredError(jnp.full(2, 2.0)), Mixing(linear=jnp.ones(())), 2, 512, 3.0)
 
     @eqx.filter_jit
     def values(keys, c):
@@ -174,3 +173,7 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             fit(KEY, learner, JOINT)
+    with pytest.raises(ValueError, match="`linear and cut`: got 0.7 and 0.5; expected probabilities that sum to at most 1"):
+        Mixing(0.7, 0.5)
+    with pytest.raises(ValueError, match="`concentration`: got 0"):
+        Mixing(1.0, 0.0, 0)
