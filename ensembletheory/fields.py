@@ -1,10 +1,11 @@
 r"""Fields: time-dependent vector fields (t, x) -> vector on R^d.
 
-Scores, velocities and neural networks are all fields, so that an exact answer and a trained one can change places.
+Scores, velocities and neural networks are all fields, so that an exact answer and a trained one can change places. Rules that combine K fields take a list of them, or
+a stack: one field whose arrays have a leading axis K, which is evaluated at once (`vmap`) where a list is evaluated field by field.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float
 from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.laws.weights import checked_weights
 
-__all__ = ["Batching", "CombinedField", "Field", "MeanField", "checked_fields", "differ", "require_field", "require_vectors"]
+__all__ = ["Batching", "CombinedField", "Field", "FieldStack", "Fields", "MeanField", "checked_fields", "differ", "require_field", "require_vectors"]
 
 
 class Field(eqx.Module):
@@ -48,15 +49,44 @@ class Field(eqx.Module):
         """Refuse a time, whose value can be looked at, at which the field is not defined."""
 
 
+class FieldStack(eqx.Module):
+    """K fields of one structure as one, `stacked`, whose arrays have a leading axis K; a sequence of fields that is evaluated at once.
+
+    Raises:
+        ValueError: if the arrays do not have one leading axis.
+    """
+
+    stacked: Field
+
+    def __check_init__(self):
+        shapes = [array.shape for array in jax.tree.leaves(eqx.filter(self.stacked, eqx.is_array))]
+        if len({shape[:1] for shape in shapes}) != 1 or () in shapes:
+            got = f"one {type(self.stacked).__name__}, whose arrays have shapes {sorted(set(shapes))}"
+            refuse("fields", got, "a list of fields, or a stack of them", "Pass [field], or neural.stack([field, ...]).")
+
+    def __len__(self) -> int:
+        return jax.tree.leaves(eqx.filter(self.stacked, eqx.is_array))[0].shape[0]
+
+    def __iter__(self) -> Iterator[Field]:
+        return (self[k] for k in range(len(self)))
+
+    def __getitem__(self, k: int) -> Field:
+        arrays, rest = eqx.partition(self.stacked, eqx.is_array)
+        return eqx.combine(jax.tree.map(lambda array: array[k], arrays), rest)
+
+
+Fields = tuple[Field, ...] | FieldStack
+
+
 class CombinedField(Field):
     """A field made of the vectors of several fields at the same time and point; see `MeanField` and `ensembletheory.pooling.field_rules`."""
 
-    fields: eqx.AbstractVar[tuple[Field, ...]]
+    fields: eqx.AbstractVar[Fields]
 
     @property
     def kind(self) -> str | None:
         """The kind of the fields, if all have the same."""
-        kinds = {field.kind for field in self.fields}
+        kinds = {field.kind for field in self._representatives()}
         return kinds.pop() if len(kinds) == 1 else None
 
     @property
@@ -67,24 +97,34 @@ class CombinedField(Field):
     @property
     def piecewise(self) -> bool:
         """Whether one of the fields may be."""
-        return any(field.piecewise for field in self.fields)
+        return any(field.piecewise for field in self._representatives())
 
     @abstractmethod
     def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
         """The rule."""
 
+    def each(self, evaluate: Callable[[Field], Float[Array, "*points d"]]) -> Float[Array, "K *points d"]:
+        """What a function makes of every field."""
+        if isinstance(self.fields, FieldStack):
+            return eqx.filter_vmap(evaluate)(self.fields.stacked)
+        return jnp.stack([evaluate(field) for field in self.fields])
+
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         """The vector at time t and one point x."""
-        return self.combine(jnp.stack([field(t, x) for field in self.fields]))
+        return self.combine(self.each(lambda field: field(t, x)))
 
     def batch(self, t: Float[Array, ""], points: Float[Array, "n d"]) -> Float[Array, "n d"]:
         """The vectors at time t and many points."""
-        return self.combine(jnp.stack([field.batch(t, points) for field in self.fields]))
+        return self.combine(self.each(lambda field: field.batch(t, points)))
 
     def check(self, t: Float[Array, ""]) -> None:
         """Refuse a time at which one of the fields is not defined."""
         for field in self.fields:
             field.check(t)
+
+    def _representatives(self) -> tuple[Field, ...]:
+        """The fields; of a stack, one that says what all have in common."""
+        return (self.fields.stacked,) if isinstance(self.fields, FieldStack) else self.fields
 
 
 class MeanField(CombinedField):
@@ -94,10 +134,10 @@ class MeanField(CombinedField):
         ValueError: if there is no field, their kinds or processes differ, or the weights are off the simplex.
     """
 
-    fields: tuple[Field, ...]
+    fields: Fields
     weights: Float[Array, " K"]
 
-    def __init__(self, fields: Sequence[Field], weights: Numbers | None = None):
+    def __init__(self, fields: Sequence[Field] | Field, weights: Numbers | None = None):
         self.fields = checked_fields(fields)
         self.weights = checked_weights(weights, len(self.fields))
 
@@ -106,12 +146,14 @@ class MeanField(CombinedField):
         return jnp.tensordot(self.weights, vectors, axes=1)
 
 
-def checked_fields(fields: Sequence[Field]) -> tuple[Field, ...]:
-    """The fields, if there is one and no two are known to be of different kinds or processes.
+def checked_fields(fields: Sequence[Field] | Field) -> Fields:
+    """The fields, a list or a stack, if there is one and no two are known to be of different kinds or processes.
 
     Raises:
         ValueError: naming what differs.
     """
+    if isinstance(fields, Field):
+        return FieldStack(fields)
     if not fields:
         refuse("fields", "an empty list", "at least one field", "Pass the members' fields.")
     kinds = sorted({field.kind for field in fields if field.kind is not None})

@@ -20,8 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
 
+from ensembletheory.fields import MeanField
 from ensembletheory.laws import GaussianMixture
-from ensembletheory.neural import Recipe, ScoreMatching, ScoreNetwork, StackedMean, floor, flow_log_prob, member_errors, stack, train_ensemble
+from ensembletheory.neural import Recipe, ScoreMatching, ScoreNetwork, floor, flow_log_prob, member_errors, stack, train_ensemble
 from ensembletheory.plotting import LOOKS, WIDTHS, curve, dots, letter, new_figure, write_beside
 from ensembletheory.processes import VariancePreserving
 from ensembletheory.progress import progress
@@ -94,9 +95,9 @@ class _Sampled:
 
     def divergences(self, fields: Any, rows: np.ndarray, what: str) -> np.ndarray:
         """KL(target || law sampled from the average with weights w), for the rows w."""
-        return np.array([self._divergence(StackedMean(fields, row)) for row in progress(rows, f"laws sampled from {what}", len(rows))])
+        return np.array([self._divergence(MeanField(fields, row)) for row in progress(rows, f"laws sampled from {what}", len(rows))])
 
-    def _divergence(self, field: StackedMean) -> Float[Array, ""]:
+    def _divergence(self, field: MeanField) -> Float[Array, ""]:
         difference = self.log_p - flow_log_prob(field, PROCESS, self.grid, self.x)
         return jnp.exp(self.log_p) @ difference * (self.x[1, 0] - self.x[0, 0])
 

@@ -17,11 +17,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers
 from ensembletheory.estimate import monte_carlo
-from ensembletheory.fields import Field
+from ensembletheory.fields import Field, MeanField
 from ensembletheory.gains import Gain
 from ensembletheory.laws import Law
 from ensembletheory.laws.weights import checked_weights
-from ensembletheory.neural.stacks import StackedMean, count
+from ensembletheory.neural.stacks import count
 from ensembletheory.precision import require_x64
 from ensembletheory.processes import GaussianPath, convert
 from ensembletheory.samplers import Heun, Sampler
@@ -47,7 +47,7 @@ def sampled_gain(key: PRNGKeyArray, target: Law, fields: Any, process: GaussianP
     """
     require_x64("sampled_gain")
     weights, x = checked_weights(weights, count(fields)), target.sample(key, samples)
-    averaged = StackedMean(fields, weights)
+    averaged = MeanField(fields, weights)
     grid = Sampler(process, averaged, Heun(), grid).grid  # looks at the times, which compiled code cannot
     surprise, mean = target.log_prob(x), flow_log_prob(averaged, process, grid, x)
     members = stacked_flow_log_prob(fields, process, grid, x)

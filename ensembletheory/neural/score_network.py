@@ -55,6 +55,11 @@ class ScoreNetwork(Field):
         """A score."""
         return "score"
 
+    @property
+    def origin(self) -> GaussianPath:
+        """The path."""
+        return self.process
+
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
         """The score at time t > 0 and one point x."""
         process, mean, scale = jax.lax.stop_gradient((self.process, self.mean, self.scale))

@@ -1,12 +1,6 @@
-r"""Stacks: K models of one structure as one model whose arrays have a leading axis K.
+"""Stacks: K models of one structure as one model whose arrays have a leading axis K.
 
-The averaged field of a stack with weights w on the simplex,
-
-    s_bar(t, x) = sum_k w_k s_k(t, x),
-
-is a `Field` like any other, so it goes through the same samplers as an exact score. For any vector s* (Krogh & Vedelsby 1995, pointwise and hence in the mean)
-
-    |s_bar - s*|^2 = sum_k w_k |s_k - s*|^2 - sum_k w_k |s_k - s_bar|^2.
+Rules that combine fields (`MeanField`, those of `ensembletheory.pooling`) take a stack of fields as they take a list, and evaluate it at once.
 """
 
 from collections.abc import Sequence
@@ -18,11 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ensembletheory.errors import Numbers, is_concrete, refuse
-from ensembletheory.fields import Field
-from ensembletheory.laws.weights import checked_weights
+from ensembletheory.errors import is_concrete, refuse
 
-__all__ = ["StackedMean", "count", "member", "member_values", "members", "require_alike", "stack"]
+__all__ = ["count", "member", "member_values", "members", "require_alike", "stack"]
 
 
 def stack(models: Sequence[Any]) -> Any:
@@ -77,28 +69,6 @@ def member(stacked: Any, k: int) -> Any:
 def members(stacked: Any) -> list[Any]:
     """All members of a stack, for what takes lists."""
     return [member(stacked, k) for k in range(count(stacked))]
-
-
-class StackedMean(Field):
-    """The weighted average of the members of a stack of fields.
-
-    Args:
-        fields: a stack of K fields.
-        weights: (K,) on the simplex; default 1/K each.
-
-    Raises:
-        ValueError: if the weights are off the simplex.
-    """
-
-    fields: Any
-    weights: Float[Array, " K"]
-
-    def __init__(self, fields: Any, weights: Numbers | None = None):
-        self.fields, self.weights = fields, checked_weights(weights, count(fields))
-
-    def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
-        """The average at time t and one point x."""
-        return self.weights @ member_values(self.fields, t, x)
 
 
 def member_values(fields: Any, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, "K d"]:

@@ -93,7 +93,7 @@ class FeynmanKac(eqx.Module):
         """V at time t."""
         mean = self.sampler.field
         assert isinstance(mean, MeanField)
-        scores = jnp.stack([field.batch(t, x) for field in mean.fields])
+        scores = mean.each(lambda field: field.batch(t, x))
         apart = scores - jnp.tensordot(mean.weights, scores, axes=1)[None]
         spread = jax.vmap(jax.vmap(lambda y: cast(Process, self.sampler.process).spread(t, y)))(apart)
         return mean.weights @ jnp.sum(apart * spread, axis=2)

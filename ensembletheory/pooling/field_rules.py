@@ -15,6 +15,8 @@ and the draws of a sampler are no longer independent. Here the offset is given. 
 agree on both; that of the offset does not. Velocities are affine in scores, which means, medians and sums to one respect, and the dominant entry does not: apply it to scores
 and convert.
 
+The fields come as a list or as a stack (`ensembletheory.fields`).
+
 Source of the rules: Razafindralambo et al. (2026) and its code; the laws are derived here.
 """
 
@@ -26,7 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
-from ensembletheory.fields import CombinedField, Field, checked_fields
+from ensembletheory.fields import CombinedField, Field, Fields, checked_fields
 from ensembletheory.laws import Law
 from ensembletheory.laws.weights import relative_terms
 from ensembletheory.pooling.mean_score import checked_coefficients
@@ -43,10 +45,10 @@ class WeightedSum(CombinedField):
         ValueError: if there is no field, kinds or processes differ, or there is not one finite coefficient a field.
     """
 
-    fields: tuple[Field, ...]
+    fields: Fields
     coefficients: Float[Array, " K"]
 
-    def __init__(self, fields: Sequence[Field], coefficients: Numbers):
+    def __init__(self, fields: Sequence[Field] | Field, coefficients: Numbers):
         self.fields = checked_fields(fields)
         self.coefficients = checked_coefficients(coefficients, len(self.fields))
 
@@ -71,9 +73,9 @@ class MedianField(_Selected):
         ValueError: if there is no field, or kinds or processes differ.
     """
 
-    fields: tuple[Field, ...]
+    fields: Fields
 
-    def __init__(self, fields: Sequence[Field]):
+    def __init__(self, fields: Sequence[Field] | Field):
         self.fields = checked_fields(fields)
 
     def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
@@ -89,9 +91,9 @@ class DominantField(_Selected):
         ValueError: if there is no field, or kinds or processes differ.
     """
 
-    fields: tuple[Field, ...]
+    fields: Fields
 
-    def __init__(self, fields: Sequence[Field]):
+    def __init__(self, fields: Sequence[Field] | Field):
         self.fields = checked_fields(fields)
 
     def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
@@ -107,10 +109,10 @@ class ShiftedGeometricField(CombinedField):
         ValueError: if there is no field, kinds or processes differ, or the offset is not positive.
     """
 
-    fields: tuple[Field, ...]
+    fields: Fields
     offset: Float[Array, ""]
 
-    def __init__(self, fields: Sequence[Field], offset: Numbers):
+    def __init__(self, fields: Sequence[Field] | Field, offset: Numbers):
         self.fields, self.offset = checked_fields(fields), as_floats("offset", offset)
         if is_concrete(self.offset) and not self.offset > 0:
             refuse("offset", f"{float(self.offset):.6g}", "a positive number", "It must exceed the magnitude of every negative entry that is met.")

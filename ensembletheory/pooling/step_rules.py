@@ -53,7 +53,7 @@ class Alternating(_Wrapped):
         """The point at time s < t that follows x at time t."""
         mean = _members(field)
         chosen = jnp.sum(jax.scipy.special.ndtr(z[-1, 0]) > jnp.cumsum(mean.weights)[:-1])
-        return self.scheme.step(process, _Chosen(mean.fields, chosen), t, s, x, z[:-1])
+        return self.scheme.step(process, _Chosen(mean, chosen), t, s, x, z[:-1])
 
     def branches(self, field: Field) -> list[tuple[float | Float[Array, ""], Scheme, Field]]:
         """The members."""
@@ -71,11 +71,11 @@ def _members(field: Field) -> MeanField:
 class _Chosen(Field):
     """The field of one index."""
 
-    fields: tuple[Field, ...]
+    mean: MeanField
     index: Int[Array, ""]
 
     def __call__(self, t: Float[Array, ""], x: Float[Array, " d"]) -> Float[Array, " d"]:
-        return jnp.stack([Batching(field)(t, x) for field in self.fields])[self.index]
+        return self.mean.each(lambda field: Batching(field)(t, x))[self.index]
 
 
 class ScaledNoise(_Wrapped):

@@ -190,7 +190,7 @@ class SuperDiff(eqx.Module):
     churn: float | Float[Array, ""]
 
     def __init__(self, process: GaussianPath, fields: Sequence[Field], rule: Superposition, grid: Numbers, churn: float | Float[Array, ""] = 1.0):
-        self.process, self.fields, self.rule, self.grid, self.churn = process, checked_fields(fields), rule, as_floats("grid", grid), churn
+        self.process, self.fields, self.rule, self.grid, self.churn = process, tuple(checked_fields(fields)), rule, as_floats("grid", grid), churn
 
     def __check_init__(self):
         if not isinstance(self.process, GaussianPath):

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from ensembletheory.fields import MeanField
 from ensembletheory.laws import GaussianMixture, KacLaw
-from ensembletheory.neural import KacLearner, KacMatching, KacVelocityNetwork, Recipe, StackedMean, fit_ensemble, kac_error, kac_loss
+from ensembletheory.neural import KacLearner, KacMatching, KacVelocityNetwork, Recipe, fit_ensemble, kac_error, kac_loss
 from ensembletheory.processes import Telegraph
 from ensembletheory.samplers import Heun, Sampler
 from tests.helpers import Z, assert_within_errors
@@ -98,7 +99,7 @@ def speeds(seed, scale):
     fields = eqx.filter_vmap(lambda key: KacVelocityNetwork(key, PROCESS, LINE, 8, 2))(keys)
     fields = eqx.tree_at(lambda f: f.network, fields, jax.tree.map(lambda a: a * scale, fields.network))
     t, x = jnp.linspace(0.0, T, 16), 2 * scale * jax.random.normal(key_point, (16, 1))
-    return jax.vmap(StackedMean(fields, jnp.array([0.3, 0.7])))(t, x), eqx.filter_vmap(lambda field: jax.vmap(field)(t, x))(fields)
+    return jax.vmap(MeanField(fields, jnp.array([0.3, 0.7])))(t, x), eqx.filter_vmap(lambda field: jax.vmap(field)(t, x))(fields)
 
 
 @given(seed=st.integers(0, 2**31 - 1), scale=st.floats(0.1, 30))
@@ -127,7 +128,7 @@ def test_the_flow_of_trained_velocities_reaches_the_data(trained):
     """From the exact noised law: the law of the ends is near that of the data, where the noised one is not."""
     noised = PROCESS.marginal(LINE, T)
     x = np.asarray(noised.sample(jax.random.key(8), 4000))[:, 0]
-    ends = np.asarray(Sampler(PROCESS, StackedMean(trained), Heun(), T * np.linspace(1, 0, 14) ** 2).sample(jax.random.key(8), 4000, noised))[:, 0]
+    ends = np.asarray(Sampler(PROCESS, MeanField(trained), Heun(), T * np.linspace(1, 0, 14) ** 2).sample(jax.random.key(8), 4000, noised))[:, 0]
 
     def distance(draws):
         return stats.kstest(draws, lambda y: 0.3 * stats.norm.cdf(y, -1, 0.4) + 0.7 * stats.norm.cdf(y, 1, 0.3)).statistic

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
+from ensembletheory.fields import MeanField
 from ensembletheory.laws import Gaussian
-from ensembletheory.neural import ScoreMatching, StackedMean, denoising_loss, floor, member, member_errors, score_error
+from ensembletheory.neural import ScoreMatching, denoising_loss, floor, member, member_errors, score_error
 from ensembletheory.neural.score_matching import floor_at
 from ensembletheory.processes import LinearInterpolant, VariancePreserving
 
@@ -76,7 +77,7 @@ def test_the_mean_score_errs_by_the_average_less_the_ambiguity(objective, traine
     """Krogh-Vedelsby, each side computed by itself on the same draws."""
     key, weights = jax.random.key(8), np.array([0.5, 0.2, 0.3])
     errors = np.asarray(member_errors(key, trained.model, objective, SAMPLES))
-    ensemble = score_error(key, StackedMean(trained.model, weights), objective, SAMPLES).value
+    ensemble = score_error(key, MeanField(trained.model, weights), objective, SAMPLES).value
     members = np.array([score_error(key, member(trained.model, k), objective, SAMPLES).value for k in range(3)])
     np.testing.assert_allclose(np.mean(np.sum(errors**2, axis=2), axis=0), members, rtol=1e-12)
     centred = errors - np.einsum("k,nkd->nd", weights, errors)[:, None, :]
@@ -94,7 +95,7 @@ def test_over_all_subsets_the_error_is_a_constant_plus_a_multiple_of_one_over_k(
     B = np.trace(G) / 3 - A
     for k in (1, 2, 3):
         subsets = [np.isin(np.arange(3), chosen) / k for chosen in combinations(range(3), k)]
-        losses = [score_error(key, StackedMean(trained.model, weights), objective, SAMPLES).value for weights in subsets]
+        losses = [score_error(key, MeanField(trained.model, weights), objective, SAMPLES).value for weights in subsets]
         np.testing.assert_allclose(np.mean(losses), A + B / k, rtol=1e-12)
 
 
