@@ -57,7 +57,7 @@ class OnNormalInputs(eqx.Module):
             )
         x, w = np.polynomial.hermite_e.hermegauss(nodes)
         grids = [np.stack([axis.ravel() for axis in np.meshgrid(*[values] * inputs, indexing="ij")], axis=1) for values in (x, w / w.sum())]
-        self.points, self.roots = jnp.asarray(grids[0]), jnp.sqrt(jnp.asarray(np.prod(grids[1], axis=1)))
+        self.points, self.roots = jnp.asarray(grids[0]), jnp.asarray(np.sqrt(np.prod(grids[1], axis=1)))
 
     def __call__(self, network: Perceptron) -> Float[Array, " values"]:
         """The weighted values at all nodes."""

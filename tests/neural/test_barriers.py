@@ -53,7 +53,7 @@ def test_losses_along_the_segment_are_those_of_mixed_weights():
     np.testing.assert_allclose(got.losses, exact, rtol=1e-12)
     excess = exact - (1 - times) * exact[0] - times * exact[-1]
     assert float(got.height) == pytest.approx(excess.max(), rel=1e-12)
-    assert got.at == times[np.argmax(excess)]
+    assert float(got.at) == times[np.argmax(excess)]
     for x, y in zip(segment(a, b, 0.3).layers, between(a, b, 0.3).layers, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-14)
 
@@ -64,7 +64,7 @@ def test_a_relabelled_copy_has_a_barrier_before_matching_and_none_after(seed):
     a, _ = pair(seed)
     symmetry = symmetry_of(a)
     flipped = symmetry.act(-np.eye(4)[[2, 0, 3, 1]], a)
-    before, after = (losses_along(LOSS, a, other, np.linspace(0, 1, 9)) for other in (flipped, symmetry.aligned(a, flipped)))
+    before, after = (np.asarray(losses_along(LOSS, a, other, np.linspace(0, 1, 9))) for other in (flipped, symmetry.aligned(a, flipped)))
     np.testing.assert_allclose(before[-1], before[0], rtol=1e-12)
     np.testing.assert_allclose(after, before[0], rtol=1e-12)
     assert np.max(np.abs(before - before[0])) > 1e-3 * before[0]
@@ -80,7 +80,7 @@ def test_averaged_functions_have_no_barrier_and_affine_networks_neither(seed):
     averaged = np.array([np.mean(((1 - t) * values(a, X) + t * values(b, X) - Y) ** 2) for t in times])
     assert np.all(averaged <= (1 - times) * averaged[0] + times * averaged[-1] + 1e-12)
     affine = barrier(LOSS, *pair(seed, depth=0), points=9)
-    assert affine.height <= 1e-12
+    assert float(affine.height) <= 1e-12
     assert np.all(np.asarray(affine.excess) <= 1e-12)
 
 

@@ -165,7 +165,7 @@ def test_averages_of_scores_need_no_alignment_and_averages_of_weights_do():
         """The averaged field, and the field of the averaged weights, of scores with these networks."""
         with_network = lambda network: eqx.tree_at(lambda s: s.network, score, network)  # noqa: E731
         scores = stack([with_network(jax.tree.map(jnp.asarray, perceptron)) for perceptron in perceptrons])
-        fields = StackedMean(scores), with_network(jax.tree.map(lambda *layers: sum(layers) / 3, *perceptrons))
+        fields = MeanField(scores), with_network(jax.tree.map(lambda *layers: sum(layers) / 3, *perceptrons))
         return [jax.vmap(lambda x: field(jnp.asarray(0.4), x))(jnp.asarray(X[:, :2])) for field in fields]  # noqa: B023
 
     (functions, weights), (functions_moved, weights_moved) = (map(np.asarray, at(each)) for each in (networks, moved))
