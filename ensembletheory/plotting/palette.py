@@ -142,5 +142,7 @@ LOOKS = {
     "raw_decoders": Look("#F26419", "$n$", (0, (38, 1)), "averaged decoders, as they stand"),
     "aligned_decoders": Look("#0B7A75", "$a$", (0, (38, 2)), "averaged decoders, aligned"),
     "rotated_decoders": Look("#7B4B94", "$q$", (0, (38, 1, 1, 1)), "averaged decoders, rotated"),
+    "generative_network": Look("#14597A", "$g$", (0, (51, 1)), "Hamiltonian generative network"),
+    "free_twin": Look("#D2691E", "$w$", (0, (51, 2)), "twin along any velocity"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }
