@@ -39,6 +39,7 @@ SOURCES = (
     "hamiltonian",
     "hamiltonian_models",
     "integration_cost",
+    "networks",
 )
 
 
