@@ -139,7 +139,7 @@ LOOKS = {
     "whole_jacobian": Look("#E4572E", "X", (0, (40, 2)), "coupling flow, whole Jacobian"),
     "exact_divergence": Look("#29335C", "D", (0, (40, 1, 1, 1)), "continuous flow, exact divergence"),
     "hutchinson": Look("#C49BBB", "^", (0, (40, 2, 2, 2)), "continuous flow, one probe"),
-    "raw_decoders": Look("#F26419", "$n$", (0, (38, 1)), "averaged decoders, as they stand"),
+    "raw_decoders": Look("#D6336C", "$n$", (0, (38, 1)), "averaged decoders, as they stand"),
     "aligned_decoders": Look("#0B7A75", "$a$", (0, (38, 2)), "averaged decoders, aligned"),
     "rotated_decoders": Look("#7B4B94", "$q$", (0, (38, 1, 1, 1)), "averaged decoders, rotated"),
     "generative_network": Look("#14597A", "$g$", (0, (51, 1)), "Hamiltonian generative network"),
