@@ -263,4 +263,5 @@ FIGURE = Figure(
     "Top right: barriers between students against width, lower after matching. Bottom left: losses of averages of K students; averaged functions improve, averaged weights do "
     "worse, matched weights lie between. Bottom right: gaps against their bound, all below the diagonal.",
     source="setting of Ainsworth, Hayase and Srinivasa, Git Re-Basin, ICLR 2023; exact statements by ensembletheory.neural",
+    claims=("averaged-weights-gap", "matched-weights-gain"),
 )

@@ -17,6 +17,10 @@ What kind an activation is, is measured at a few points. Permutations and signs 
 the rows (W_l b_l) of hidden layers have length one. The quotient metric min_g |a - g . b| is weight matching (`ensembletheory.neural.matching`): exact with one hidden layer
 and for few units; else a local minimum, an upper bound.
 
+Whether a network is identified up to these, and what else leaves it as it is, is one line:
+
+    identifiability.check(OnNormalInputs(2), symmetry_of(network), lambda key: Perceptron(key, 2, 1, 4, 1, jnp.tanh))
+
 Averages of functions do not depend on the g_k by which networks are represented,
 
     sum_k w_k F(g_k . a_k) = sum_k w_k F(a_k),
@@ -134,7 +138,7 @@ def average_weights(networks: Sequence[Any], weights: Numbers | None = None, sym
     With a symmetry, all members are matched to the average of the matched ones, again and again (Ainsworth et al. 2023), while sum_k w_k |average - member_k|^2 falls.
 
     Args:
-        networks: modules of one structure, such as perceptrons; with a symmetry, what it acts on.
+        networks: modules of one structure, such as perceptrons or score networks; with a symmetry, what it acts on.
         weights: (K,) on the simplex; default 1/K each.
         symmetry: by which they are matched, such as `symmetry_of(networks[0])`; default not at all.
 
@@ -162,13 +166,17 @@ def _average(networks: Sequence[Any], shares: np.ndarray) -> Any:
     for k, structure in enumerate(structures):
         if structure != structures[0]:
             refuse(f"networks[{k}]", f"arrays of shapes {structure}", f"{structures[0]}, those of networks[0]", "Average networks of one shape.")
-    return jax.tree.map(lambda *leaves: _like(leaves[0], np.tensordot(shares, np.stack([np.asarray(leaf) for leaf in leaves]), 1)), *networks)
+    weights = [eqx.filter(network, eqx.is_inexact_array_like) for network in networks]
+    averages = jax.tree.map(lambda *leaves: _like(leaves[0], np.tensordot(shares, np.stack([np.asarray(leaf) for leaf in leaves]), 1)), *weights)
+    return eqx.combine(averages, networks[0])
 
 
 def _symmetry(network: Perceptron, kind: Callable[[int], Group]) -> PerceptronSymmetry:
+    if network.layers[0].ndim != 2:
+        refuse("network", f"layers of shape {network.layers[0].shape}", "one network", "Take the members of a stack one by one.")
     if len(network.layers) < 2:
         refuse("network", "a perceptron without hidden layers", "one with hidden layers", "An affine map has no hidden units to move, and its weights are its function.")
-    return PerceptronSymmetry(Product(tuple(kind(layer.shape[-2]) for layer in network.layers[:-1])))
+    return PerceptronSymmetry(Product(tuple(kind(layer.shape[0]) for layer in network.layers[:-1])))
 
 
 def _kind(activation: Callable[[Array], Array]) -> type[Group]:

@@ -220,6 +220,7 @@ def _mistakes():
     dead = planted([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]], [[1.0, 1.0, 0.0]], activation=jax.nn.relu)
     return [
         (lambda: symmetry_of(drawn(rng, 3, 2, 4, 0, jnp.tanh)), "`network`: got a perceptron without hidden layers"),
+        (lambda: symmetry_of(jax.tree.map(lambda layer: layer[None], network)), r"`network`: got layers of shape \(1, 4, 4\); expected one network"),
         (lambda: symmetry_of(drawn(rng, 3, 2, 4, 1, lambda x: 2 * x)), "`network`: got a linear activation"),
         (lambda: symmetry_of(network).act(np.eye(4), other), r"`parameters`: got hidden layers of widths \[5\]; expected \[4\]"),
         (lambda: symmetry_of(network).distance(network, drawn(rng, 2, 2, 4, 1, jnp.tanh)), "`b`: got layers of shapes"),
