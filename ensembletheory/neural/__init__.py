@@ -14,6 +14,10 @@ from ensembletheory.neural.coupling_flow import CouplingFlow as CouplingFlow
 from ensembletheory.neural.coupling_flow import CouplingFlowLearner as CouplingFlowLearner
 from ensembletheory.neural.coupling_flow import jacobian_cost as jacobian_cost
 from ensembletheory.neural.data import as_data as as_data
+from ensembletheory.neural.dropout import DropoutLearner as DropoutLearner
+from ensembletheory.neural.dropout import ThinnedLoss as ThinnedLoss
+from ensembletheory.neural.dropout import dropout_members as dropout_members
+from ensembletheory.neural.dropout import thinned as thinned
 from ensembletheory.neural.flow_matching import FlowMatching as FlowMatching
 from ensembletheory.neural.flow_matching import matching_floor as matching_floor
 from ensembletheory.neural.flow_matching import matching_loss as matching_loss

@@ -48,7 +48,7 @@ def sampled_gain(key: PRNGKeyArray, target: Law, fields: Any, process: GaussianP
     require_x64("sampled_gain")
     weights, x = checked_weights(weights, count(fields)), target.sample(key, samples)
     averaged = MeanField(fields, weights)
-    grid = Sampler(process, averaged, Heun(), grid).grid  # looks at the times, which compiled code cannot
+    grid = Sampler(process, convert(process, averaged, "velocity", given="score"), Heun(), grid).grid  # looks at the times, which compiled code cannot
     surprise, mean = target.log_prob(x), flow_log_prob(averaged, process, grid, x)
     members = stacked_flow_log_prob(fields, process, grid, x)
     best = monte_carlo(surprise - members[jnp.argmax(jnp.mean(members, axis=1))])

@@ -24,6 +24,7 @@ class ScoreLearner(Learner):
         depth: number of hidden layers.
         batch: draws a step.
         start: the earliest time of training.
+        weighting: of the loss over times, see `ensembletheory.neural.score_matching`.
     """
 
     process: GaussianPath
@@ -31,6 +32,7 @@ class ScoreLearner(Learner):
     depth: int = eqx.field(static=True, default=3)
     batch: int = eqx.field(static=True, default=256)
     start: float = eqx.field(static=True, default=1e-3)
+    weighting: str = eqx.field(static=True, default="noise")
 
     def initialise(self, key: PRNGKeyArray, law: Law) -> Any:
         """A `ScoreNetwork`, its mean and scale those of the law."""
@@ -38,4 +40,4 @@ class ScoreLearner(Learner):
 
     def loss(self, law: Law) -> Loss:
         """Denoising score matching."""
-        return ScoreMatching(self.process, law, self.batch, self.start)
+        return ScoreMatching(self.process, law, self.batch, self.start, self.weighting)

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.integrate import quad
 
 from ensembletheory.fields import MeanField
 from ensembletheory.laws import Gaussian
 from ensembletheory.neural import ScoreMatching, denoising_loss, floor, member, member_errors, score_error
 from ensembletheory.neural.score_matching import floor_at
-from ensembletheory.processes import LinearInterpolant, VariancePreserving
+from ensembletheory.processes import EdmPath, LinearInterpolant, SubVariancePreserving, VarianceExploding, VariancePreserving
 
 SAMPLES = 8192
 Z = 5.0  # two-sided error level 6e-7 an assertion
@@ -107,6 +108,81 @@ def test_training_halves_the_error_at_least_twice(objective, trained, untrained)
             error = score_error(jax.random.key(11), member(after, k), objective, SAMPLES)
             print(f"member {k}: {before} before, {error} after")
             assert error.value + Z * error.error < (before.value - Z * before.error) / 4
+
+
+# Weightings of the times.
+
+START = 0.01
+WRONG = Gaussian([0.4], 0.9)
+GAUSSIAN = Gaussian([-0.3], 0.36)
+
+
+def _of_preserving(t):
+    """a^2, exp(-I) and b of Song's schedule."""
+    return np.exp(-0.1 * t - 9.95 * t**2), 0.1 + 19.9 * t
+
+
+def _of_exploding(t):
+    grown = (20.0 / 0.05) ** (2 * t)
+    return 1.0, 0.05**2 * (grown - 1), 2 * np.log(20.0 / 0.05) * 0.05**2 * grown
+
+
+COEFFICIENTS = [  # process, and a^2, s^2 and g^2 as published
+    (VariancePreserving(), lambda t: (_of_preserving(t)[0], 1 - _of_preserving(t)[0], _of_preserving(t)[1])),
+    (SubVariancePreserving(), lambda t: (_of_preserving(t)[0], (1 - _of_preserving(t)[0]) ** 2, _of_preserving(t)[1] * (1 - _of_preserving(t)[0] ** 2))),
+    (VarianceExploding(0.05, 20.0), _of_exploding),
+]
+
+
+@pytest.mark.parametrize(("process", "coefficients"), COEFFICIENTS)
+def test_the_likelihood_weighting_bounds_the_divergence_of_the_reverse_sde(process, coefficients):
+    """(horizon - start) times the error is the integral of g^2 E |s - s*|^2, of Song's bound: for Gaussians in closed form at each time, by SciPy over the times."""
+
+    def at(t):
+        a2, noise, rate = coefficients(t)
+        v, w = a2 * 0.36 + noise, a2 * 0.9 + noise
+        slope, offset = 1 / v - 1 / w, -(a2**0.5) * 0.7 / w  # s - s* = slope (x - mean) - offset, up to the sign of the offset
+        return rate * (slope**2 * v + offset**2)
+
+    truth, _ = quad(at, START, 1.0, points=[0.02, 0.05, 0.2], limit=200)
+    objective, wrong = ScoreMatching(process, GAUSSIAN, start=START, weighting="likelihood"), process.score(WRONG)
+    error, loss = score_error(jax.random.key(12), wrong, objective, SAMPLES), denoising_loss(jax.random.key(13), wrong, objective, SAMPLES)
+    assert abs((1 - START) * error.value - truth) <= Z * (1 - START) * error.error
+    assert error.error < 0.05 * error.value
+    assert abs(loss.value - floor(objective).value - error.value) <= Z * (loss.error + error.error)
+
+
+def test_the_weighting_of_edm_is_the_published_one():
+    """E of (sigma^2 + c^2) / (sigma c)^2 |D - X_0|^2 over log sigma ~ N(-1.2, 1.2^2), c = 0.5, for the denoiser of another variance, by SciPy over the levels of the path."""
+    c2, other, last = 0.25, 0.6, 40.0
+    process, law = EdmPath(last), Gaussian([0.0], c2)
+
+    def at(level):
+        k = other / (other + level**2)
+        error = (1 - k) ** 2 * c2 + k**2 * level**2
+        return stats.norm.pdf(np.log(level), -1.2, 1.2) / level * (level**2 + c2) / (level**2 * c2) * error
+
+    truth, _ = quad(at, START, last, points=[0.1, 0.5, 2.0], limit=200)
+    loss = denoising_loss(jax.random.key(14), process.score(Gaussian([0.0], other)), ScoreMatching(process, law, start=START, weighting="edm"), SAMPLES)
+    assert abs(loss.value - truth) <= Z * loss.error
+    assert loss.error < 0.05 * truth
+
+
+@pytest.mark.parametrize("weighting", ["likelihood", "edm"])
+def test_batches_of_a_weighted_loss_are_unbiased_and_even(process, weighting):
+    """Times in proportion to the weight: no batch is ruled by few draws."""
+    objective, field = ScoreMatching(process, GAUSSIAN, 128, START, weighting), process.score(WRONG)
+    batches = jax.jit(jax.vmap(lambda key: objective(field, key)))(jax.random.split(jax.random.key(15), 64))
+    reference = denoising_loss(jax.random.key(16), field, objective, SAMPLES)
+    assert abs(np.mean(batches) - reference.value) <= Z * np.hypot(np.std(batches, ddof=1) / 8, reference.error)
+    assert np.std(batches, ddof=1) < 0.25 * np.mean(batches)
+
+
+def test_a_weighting_that_is_not_known_or_not_finite_is_refused(process, target):
+    with pytest.raises(ValueError, match="`weighting`: got 'song'; expected 'noise', 'likelihood' or 'edm'"):
+        ScoreMatching(process, target, weighting="song")
+    with pytest.raises(ValueError, match="`weighting`: got 'likelihood' on LinearInterpolant, where it is not finite"):
+        ScoreMatching(LinearInterpolant(), target, weighting="likelihood")
 
 
 @pytest.mark.parametrize("start", [0.0, 1.0, -0.1, float("nan")])
