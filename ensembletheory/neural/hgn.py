@@ -36,7 +36,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimate import Estimate, monte_carlo
-from ensembletheory.laws import Law
+from ensembletheory.laws import FiniteLaw, Law
 from ensembletheory.neural.hamiltonian_flow import PerceptronEnergy
 from ensembletheory.neural.learner import Learner
 from ensembletheory.neural.perceptron import Perceptron
@@ -46,7 +46,6 @@ from ensembletheory.processes.hamiltonian import halves
 
 __all__ = ["FrameBound", "FrameModel", "FreeMotion", "FreeTwinLearner", "HamiltonianMotion", "HgnLearner", "parameters", "roll_outs"]
 
-_ROWS = 256  # from which mean and scale of a law of sequences are taken
 _NARROW = 2.0  # encoders begin narrower than the prior by about exp(-2): what is drawn from wide ones tells nothing to learn from
 _LEAST_NOISE = 1e-3  # of the scale of the pixels
 
@@ -232,7 +231,7 @@ class HgnLearner(Learner):
             refuse("seen, width, depth, batch", f"{self.seen}, {self.width}, {self.depth}, {self.batch}", "numbers from 1", "Two frames or more tell velocities.")
 
     def initialise(self, key: PRNGKeyArray, law: Law) -> FrameModel:
-        """A `FrameModel` that moves along a learned Hamiltonian, its mean and scale those of draws of the law."""
+        """A `FrameModel` that moves along a learned Hamiltonian, its mean and scale those of the law."""
         key_potential, key_kinetic, key_rest = jax.random.split(key, 3)
         potential, kinetic = (PerceptronEnergy(k, self.latent, self.width, self.depth) for k in (key_potential, key_kinetic))
         return self._around(key_rest, law, HamiltonianMotion(SeparableHamiltonian(potential, kinetic)))
@@ -246,10 +245,8 @@ class HgnLearner(Learner):
         if law.dim % self.pixels or law.dim < self.seen * self.pixels:
             expected = f"a multiple of {self.pixels}, at least {self.seen} frames"
             refuse("data", f"sequences of {law.dim} numbers", expected, "A row holds the frames of one sequence, one after the other; the encoder sees the first `seen`.")
-        key_encoder, key_decoder, key_rows = jax.random.split(key, 3)
-        frames = law.sample(key_rows, _ROWS).reshape(-1, self.pixels)
-        mean = jnp.mean(frames, axis=0)
-        scale = jnp.sqrt(jnp.mean((frames - mean[None]) ** 2))
+        key_encoder, key_decoder = jax.random.split(key)
+        mean, scale = _location_and_scale(law, self.pixels)
         encoder = Perceptron(key_encoder, self.seen * self.pixels, 4 * self.latent, 2 * self.width, self.depth)
         decoder = Perceptron(key_decoder, self.latent, self.pixels, 2 * self.width, self.depth)
         return FrameModel(encoder, motion, decoder, mean, scale, self.seen, self.step)
@@ -300,6 +297,13 @@ def checked_sequence(row: Numbers, pixels: int, seen: int) -> Float[Array, " seq
         expected = f"({pixels} times the number of frames,), {seen} frames or more"
         refuse("row", f"shape {row.shape}", expected, "One sequence, its frames one after the other; use vmap for more.")
     return row
+
+
+def _location_and_scale(law: Law, pixels: int) -> tuple[Float[Array, " pixels"], Float[Array, ""]]:
+    """The mean frame, and the standard deviation of pixels around it over times and pixels; of a finite law without its covariance, which is large."""
+    squares = law.weights @ law.points**2 if isinstance(law, FiniteLaw) else law.mean**2 + jnp.diagonal(law.cov)
+    mean = jnp.mean(law.mean.reshape(-1, pixels), axis=0)
+    return mean, jnp.sqrt(jnp.mean(squares) - jnp.mean(mean**2))
 
 
 def _entries(inputs: int, outputs: int, width: int, depth: int) -> int:

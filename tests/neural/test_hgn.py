@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ensembletheory import structures
 from ensembletheory.fields import Field
+from ensembletheory.laws import Gaussian
 from ensembletheory.neural import FreeTwinLearner, HgnLearner, Pendulum, Recipe, fit_ensemble, member, roll_outs
 from ensembletheory.neural.data import as_data
 from ensembletheory.neural.hgn import FrameModel, parameters
@@ -267,6 +268,16 @@ def test_roll_outs_are_the_predictions_of_the_members(trained, rows):
 
 
 # ---------------------------------------------------------------- sizes and refusals
+def test_frames_are_centred_and_scaled_by_the_law(started, rows):
+    frames = rows.reshape(-1, PIXELS)
+    scale = np.sqrt(np.mean((frames - frames.mean(axis=0)) ** 2))
+    for model in started:
+        np.testing.assert_allclose(model.mean, frames.mean(axis=0), rtol=1e-12)
+        assert float(model.scale) == pytest.approx(scale, rel=1e-10)
+    normal = Gaussian(rows.mean(axis=0), np.var(rows, axis=0))
+    assert float(eqx.filter_jit(HGN.initialise)(jax.random.key(0), normal).scale) == pytest.approx(scale, rel=1e-10)
+
+
 @pytest.mark.parametrize(("latent", "width", "depth"), [(1, 8, 1), (1, 24, 2), (3, 32, 2)])
 def test_the_twin_has_as_many_parameters(latent, width, depth):
     learner = HgnLearner(PIXELS, STEP, latent=latent, width=width, depth=depth)
