@@ -2,7 +2,9 @@ r"""Networks for the velocity u(t, x) = E[v | X_t = x] of the flow of a telegrap
 
 With m and s^2 the mean and the variance per coordinate of the data, n_t the variance of tau_t and F the network,
 
-    u(t, x) = c tanh( k_t (x - m) + F((x - m) / sqrt(s^2 + n_t), features(t)) ),      c k_t = Cov(v, X_t) / (s^2 + n_t) = (c^2 / 2a) (1 - e^{-2at}) / (s^2 + n_t).
+    u(t, x) = c tanh( k_t (x - m) + F((x - m) / sqrt(s^2 + n_t), t) ),      c k_t = Cov(v, X_t) / (s^2 + n_t) = (c^2 / 2a) (1 - e^{-2at}) / (s^2 + n_t),
+
+whose inputs are those of `ensembletheory.neural.waves`.
 
 The first term is the best linear guess, which the exact velocity approaches as noise outweighs the data; artanh(u / c) is half the log-odds of v = c given the place, so
 that F does the same as a network of ratios on the line. Averages of such fields keep the bound.
@@ -15,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.fields import Field
 from ensembletheory.laws import Law
 from ensembletheory.neural.perceptron import Perceptron
-from ensembletheory.neural.ratio_network import TIME_FEATURES, time_features
+from ensembletheory.neural.waves import wave_count, waves
 from ensembletheory.processes import Telegraph
 
 __all__ = ["KacVelocityNetwork"]
@@ -38,7 +40,7 @@ class KacVelocityNetwork(Field):
     scale: Float[Array, ""]
 
     def __init__(self, key: PRNGKeyArray, process: Telegraph, law: Law, width: int = 64, depth: int = 3):
-        self.network = Perceptron(key, law.dim + TIME_FEATURES, law.dim, width, depth)
+        self.network = Perceptron(key, wave_count(law.dim), law.dim, width, depth)
         self.process, self.mean, self.scale = process, law.mean, jnp.sqrt(jnp.trace(law.cov) / law.dim)
 
     @property
@@ -52,5 +54,5 @@ class KacVelocityNetwork(Field):
         c, a = process.speed, process.rate
         turned = -jnp.expm1(-2 * a * t) / (2 * a)
         variance = scale**2 + c**2 / a * (t - turned)
-        inputs = jnp.concatenate([(x - mean) / jnp.sqrt(variance), time_features(t, process.horizon)])
-        return c * jnp.tanh(c * turned / variance * (x - mean) + self.network(inputs))
+        correction = self.network(waves((x - mean) / jnp.sqrt(variance), t, process.horizon))
+        return c * jnp.tanh(c * turned / variance * (x - mean) + correction)

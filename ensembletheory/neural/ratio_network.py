@@ -5,8 +5,8 @@ A ratio is the odds against the sign of v_j given the place and the other signs,
     log s_j(t, x, v) = -v_j F_j(t, x, v without v_j),      s_j(t, x, R_j v) = 1 / s_j(t, x, v),      G(s_j) = 1 / (1 + s_j) = P(v_j | x, the other signs).
 
 A trunk sees time and place; its features and the signs v go through one hidden layer more, of which coordinate j takes the part without v_j: one pass through the trunk
-gives the ratios of all coordinates, and any function of (t, x, v without v_j) can be approached. Places come in units of the data and the noise together; times by
-u = sqrt(t / horizon), in which the times of training and of quadratic grids are uniform.
+gives the ratios of all coordinates, and any function of (t, x, v without v_j) can be approached. Places come in units of the data and the noise together, with waves
+(`ensembletheory.neural.waves`).
 
 **Ensembles** average the probabilities, sum_k w_k G_k, a linear pool of the laws of v_j given the rest, which keeps s_j(R_j v) = 1 / s_j(v). The excess of ratio matching over
 its minimum is a squared error of G, so that the average errs by the members' average less their ambiguity, on any draws (Krogh & Vedelsby 1995).
@@ -18,7 +18,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, refuse
@@ -26,12 +25,10 @@ from ensembletheory.laws import Law
 from ensembletheory.laws.weights import checked_weights
 from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.neural.stacks import count
+from ensembletheory.neural.waves import wave_count, waves
 from ensembletheory.processes import Telegraph, ZigZag
 
-__all__ = ["TIME_FEATURES", "AveragedRatios", "RatioNetwork", "Ratios", "time_features"]
-
-_WAVES = 4
-TIME_FEATURES = 1 + 2 * _WAVES
+__all__ = ["AveragedRatios", "RatioNetwork", "Ratios"]
 
 
 class Ratios(eqx.Module):
@@ -73,14 +70,14 @@ class RatioNetwork(Ratios):
             refuse("depth", f"{depth}", "at least 2", "One hidden layer of the trunk, and one that sees the signs.")
         noise = process.noise(process.horizon).variance if isinstance(process, Telegraph) else jnp.trace(process.target.cov) / law.dim
         key_trunk, key_head = jax.random.split(key)
-        self.trunk = Perceptron(key_trunk, law.dim + TIME_FEATURES, width, width, depth - 2)
+        self.trunk = Perceptron(key_trunk, wave_count(law.dim), width, width, depth - 2)
         self.head = Perceptron(key_head, width + law.dim, law.dim, width, 1)
         self.mean, self.scale, self.horizon = law.mean, jnp.sqrt(jnp.trace(law.cov) / law.dim + noise), process.horizon
 
     def log_ratios(self, t: Float[Array, ""], x: Float[Array, " d"], v: Float[Array, " d"]) -> Float[Array, " d"]:
         """-v_j F_j of every coordinate at one point."""
         mean, scale, horizon = jax.lax.stop_gradient((self.mean, self.scale, self.horizon))
-        hidden = self.trunk.activation(self.trunk(jnp.concatenate([(x - mean) / scale, time_features(t, horizon)])))
+        hidden = self.trunk.activation(self.trunk(waves((x - mean) / scale, t, horizon)))
         joined, last = self.head.layers
         together = joined @ jnp.concatenate([hidden, v, jnp.ones_like(t)[None]])
         without = together[None, :] - v[:, None] * joined[:, -1 - len(v) : -1].T
@@ -112,10 +109,3 @@ class AveragedRatios(Ratios):
 
 def _log_mean(weights: Float[Array, " K"], logs: Float[Array, "K d"]) -> Float[Array, " d"]:
     return jax.nn.logsumexp(logs, axis=0, b=weights[:, None])
-
-
-def time_features(t: Float[Array, ""], horizon: Float[Array, ""]) -> Float[Array, " m"]:
-    """The square root u of t / horizon, and sin and cos of pi k u, k = 1 ... 4."""
-    u = jnp.sqrt(t / horizon)
-    angles = u * np.pi * jnp.arange(1.0, _WAVES + 1).astype(u.dtype)
-    return jnp.concatenate([u[None], jnp.sin(angles), jnp.cos(angles)])

@@ -29,7 +29,7 @@ X = np.linspace(-5, 5, 201)
 @pytest.fixture(scope="module")
 def trained():
     """Three members, begun at random."""
-    return fit_ensemble(jax.random.key(1), KacLearner(PROCESS, width=32, depth=3, batch=256), LINE, 3, Recipe(steps=300, learning_rate=1e-2, chunk=300)).model
+    return fit_ensemble(jax.random.key(1), KacLearner(PROCESS, width=32, depth=3, batch=256), LINE, 3, Recipe(steps=150, learning_rate=1e-2, chunk=150)).model
 
 
 @eqx.filter_jit

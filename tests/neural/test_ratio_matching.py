@@ -36,7 +36,7 @@ def least():
 @pytest.fixture(scope="module")
 def trained():
     """Three members, begun at random."""
-    return fit_ensemble(jax.random.key(1), LEARNER, LINE, 3, Recipe(steps=300, learning_rate=1e-2, chunk=300)).model
+    return fit_ensemble(jax.random.key(1), LEARNER, LINE, 3, Recipe(steps=150, learning_rate=1e-2, chunk=150)).model
 
 
 @eqx.filter_jit
@@ -137,9 +137,10 @@ def test_a_network_by_hand():
         return y / (1 + np.exp(-y))
 
     u = np.sqrt(1.3 / 4.0)
-    angles = np.pi * u * np.arange(1, 5)
     spread = np.trace(np.asarray(PLANE.cov)) / 2 + 1.5
-    h = np.concatenate([(np.asarray(x) - np.asarray(PLANE.mean)) / np.sqrt(spread), [u], np.sin(angles), np.cos(angles)])
+    z = (np.asarray(x) - np.asarray(PLANE.mean)) / np.sqrt(spread)
+    of_place, of_time = [k * np.pi / 2 * place for place in z for k in (1, 2, 4)], np.pi * u * np.arange(1, 5)
+    h = np.concatenate([z, np.sin(of_place), np.cos(of_place), [u], np.sin(of_time), np.cos(of_time)])
     for W in map(np.asarray, network.trunk.layers):
         h = silu(W @ np.append(h, 1))
     joined, last = map(np.asarray, network.head.layers)
