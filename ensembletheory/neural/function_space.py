@@ -104,19 +104,22 @@ def _relu_distance_squared(a: tuple[Float[Array, "..."], ...], b: tuple[Float[Ar
 def _relu_moments(units: Float[Array, "h d_and_one"]) -> tuple[Float[Array, " h"], list[Float[Array, "h h"]]]:
     """Means of the outputs of ReLU units (w b) under N(0, I), and their covariances by a fine and a coarse rule."""
     w, b = units[:, :-1], units[:, -1]
-    lengths = jnp.sqrt(jnp.sum(w**2, axis=1))
-    safe = jnp.where(lengths > 0, lengths, 1.0)
-    a, size = jnp.where(lengths > 0, b / safe, 0.0), lengths[:, None] * lengths[None, :]
-    means = jnp.where(lengths > 0, lengths * (a * norm.cdf(a) + norm.pdf(a)), jax.nn.relu(b))
-    rho = jnp.clip(w @ w.T / (safe[:, None] * safe[None, :]), -1.0, 1.0)
-    linear = rho * norm.cdf(a)[:, None] * norm.cdf(a)[None, :]
-    return means, [size * (linear + _double_integral(rho, a, nodes)) for nodes in _NODES]
+    squared = jnp.sum(w**2, axis=1)
+    varies = squared > 0
+    safe = jnp.sqrt(jnp.where(varies, squared, 1.0))
+    lengths, a = jnp.where(varies, safe, 0.0), jnp.where(varies, b / safe, 0.0)
+    means = jnp.where(varies, safe * (a * norm.cdf(a) + norm.pdf(a)), jax.nn.relu(b))
+    above = jnp.where(varies, norm.cdf(a), jnp.where(b > 0, 1.0, 0.0))
+    products = w @ w.T
+    rho = jnp.clip(products / (safe[:, None] * safe[None, :]), -1.0, 1.0)
+    linear, size = products * above[:, None] * above[None, :], lengths[:, None] * lengths[None, :]
+    return means, [linear + size * _double_integral(rho, a, nodes) for nodes in _NODES]
 
 
 def _double_integral(rho: Float[Array, "h h"], a: Float[Array, " h"], nodes: int) -> Float[Array, "h h"]:
-    """The integral of (rho - r) times the bivariate normal density of correlation r at (a_i, a_j) over r from 0 to rho."""
+    """The integral of (rho - r) times the bivariate normal density of correlation r at (a_i, a_j) over r from 0 to rho, where the integrand is 0: its end has no slope."""
     x, weights = np.polynomial.legendre.leggauss(nodes)
-    end, left, right = jnp.arcsin(rho), a[:, None], a[None, :]
+    end, left, right = jax.lax.stop_gradient(jnp.arcsin(rho)), a[:, None], a[None, :]
 
     def at(share):
         t = end * share

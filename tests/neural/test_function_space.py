@@ -62,6 +62,17 @@ def test_constant_and_opposite_and_equal_units_have_their_values():
     assert float(function_distance_squared(line, size)) == pytest.approx(2, rel=1e-12)  # E (x - |x|)^2 = 4 E x^2 1(x < 0)
 
 
+def test_its_slope_is_that_of_differences_also_for_a_unit_without_inputs():
+    a, b = relu_pair(8, inputs=1, outputs=1)
+    a = eqx.tree_at(lambda n: n.layers[0], a, np.vstack([[0.0, 0.7], a.layers[0][1:]]))
+    distance = lambda first, last: function_distance_squared(eqx.tree_at(lambda n: n.layers, a, (first, last)), b).value  # noqa: E731
+    slopes = jax.jit(jax.grad(distance, argnums=(0, 1)))(*a.layers)
+    rng, h = np.random.default_rng(0), 1e-6
+    steps = [rng.normal(size=layer.shape) for layer in a.layers]
+    up, down = (float(distance(*(layer + sign * h * step for layer, step in zip(a.layers, steps, strict=True)))) for sign in (1, -1))
+    assert sum(np.sum(slope * step) for slope, step in zip(slopes, steps, strict=True)) == pytest.approx((up - down) / (2 * h), rel=1e-6)
+
+
 def test_networks_of_one_orbit_are_at_distance_zero():
     a, _ = relu_pair(4)
     symmetry = symmetry_of(a)
