@@ -30,14 +30,14 @@ __all__ = ["flow_log_prob", "sampled_gain", "stacked_flow_log_prob"]
 
 
 def sampled_gain(key: PRNGKeyArray, target: Law, fields: Any, process: GaussianPath, grid: Numbers, samples: int, weights: Numbers | None = None) -> Gain:
-    """The gain in KL from `target` of averaging a stack of K score fields, by Monte Carlo; no decomposition is known for fields that are not exact.
+    """The gain in KL from `target` of averaging a stack of K fields, by Monte Carlo; no decomposition is known for fields that are not exact.
 
     Args:
         key: of the draws from the target.
         target: the law p.
-        fields: a stack of score fields, exact ones or networks.
+        fields: a stack of scores, velocities or any other field of the path, exact ones or networks.
         process: the path whose probability flow is run, by Heun's method.
-        grid: decreasing times, to the data; a network's must end above 0.
+        grid: decreasing times, to the data; a score network's must end above 0.
         samples: number of draws from the target.
         weights: (K,) on the simplex; default equal.
 
@@ -56,12 +56,16 @@ def sampled_gain(key: PRNGKeyArray, target: Law, fields: Any, process: GaussianP
 
 
 @eqx.filter_jit
-def flow_log_prob(score: Field, process: GaussianPath, grid: Float[Array, " times"], x: Float[Array, "n d"]) -> Float[Array, " n"]:
-    """The log-density, at the points x, of the draws that the probability flow of one score field makes from N(0, I) along the grid."""
-    return Sampler(process, convert(process, score, "velocity", given="score"), Heun(), grid).log_prob(x)
+def flow_log_prob(field: Field, process: GaussianPath, grid: Float[Array, " times"], x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    """The log-density, at the points x, of the draws that the probability flow of one field (a score, unless it says otherwise) makes from N(0, I) along the grid."""
+    return Sampler(process, _velocity(process, field), Heun(), grid).log_prob(x)
 
 
 @eqx.filter_jit
 def stacked_flow_log_prob(fields: Any, process: GaussianPath, grid: Float[Array, " times"], x: Float[Array, "n d"]) -> Float[Array, "K n"]:
-    """`flow_log_prob` of every member of a stack of score fields."""
-    return eqx.filter_vmap(lambda score: Sampler(process, convert(process, score, "velocity", given="score"), Heun(), grid).log_prob(x))(fields)
+    """`flow_log_prob` of every member of a stack of fields."""
+    return eqx.filter_vmap(lambda field: Sampler(process, _velocity(process, field), Heun(), grid).log_prob(x))(fields)
+
+
+def _velocity(process: GaussianPath, field: Field) -> Field:
+    return convert(process, field, "velocity", given=field.kind or "score")

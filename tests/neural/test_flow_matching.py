@@ -17,9 +17,12 @@ from ensembletheory.neural import (
     fit_ensemble,
     matching_floor,
     matching_loss,
+    member,
+    sampled_gain,
+    stack,
     velocity_error,
 )
-from ensembletheory.processes import LinearInterpolant, VariancePreserving
+from ensembletheory.processes import LinearInterpolant, OptimalTransportPath, VariancePreserving
 from tests.helpers import Z
 
 SAMPLES = 8192
@@ -146,3 +149,25 @@ def test_of_other_pairs_no_velocity_is_known(target, objective):
             refused()
     with pytest.raises(ValueError, match="`samples`: got 128, less than two batches of 128"):
         matching_loss(KEY, exact, objective, 128)
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("process", [OptimalTransportPath(0.01), VariancePreserving()])
+def test_networks_learn_the_velocities_of_other_paths(target, process):
+    """All three members bring the error of the network that says zero, whose velocity is that of the matched Gaussian, below a quarter."""
+    learner, objective = FlowMatchingLearner(process, width=32, depth=3, batch=256), FlowMatching(process, target)
+    trained = fit_ensemble(KEY, learner, target, 3, Recipe(steps=800, learning_rate=5e-3, chunk=400, ema_decay=0.99)).average
+    gaussian = velocity_error(KEY, process.velocity(Gaussian(target.mean, target.cov)), objective, SAMPLES).value
+    assert all(velocity_error(KEY, member(trained, k), objective, SAMPLES).value < gaussian / 4 for k in range(3))
+
+
+@pytest.mark.verify
+def test_velocities_gain_as_the_scores_they_are_converted_from(target):
+    """Of exact fields: the flow is the same, and so is every number; on a grid that ends before the horizon, where a score says less than a velocity."""
+    laws = [GaussianMixture(target.weights, target.means + shift, target.covs) for shift in (-0.4, 0.4)]
+    grid = np.linspace(0.95, 0.0, 21)
+    scores, velocities = (stack([field(law) for law in laws]) for field in (PATH.score, PATH.velocity))
+    first, second = (sampled_gain(KEY, target, fields, PATH, grid, 256) for fields in (scores, velocities))
+    for name in ("average", "best", "ensemble", "gain"):
+        np.testing.assert_allclose(getattr(first, name).value, getattr(second, name).value, rtol=1e-9)
+    assert first.gain.value > 0
