@@ -43,6 +43,7 @@ NAME = "identifiability_barriers"
 RAW, MATCHED, FUNCTIONS = LOOKS["raw_weights"], LOOKS["matched_weights"], LOOKS["averaged_functions"]
 TIMES = np.linspace(0.0, 1.0, 33)
 NODES = 12  # of the Gauss-Hermite rule, along each axis
+LEAST = 1e-6  # what is smaller is drawn here
 DRAWS = 128  # of x, over which the gap and its bound are taken
 
 
@@ -164,12 +165,11 @@ def _draw(data: Data) -> Picture:
 
 def _draw_segments(ax: Axes, data: Data) -> None:
     letter(ax, "a", "teacher and relabelled copy; students")
-    curve(ax, TIMES, data["copy_raw"], RAW._replace(linestyle="-"))
-    curve(ax, TIMES, data["copy_matched"], MATCHED._replace(linestyle="-"))
     width = data["widths"][0]
     for name, look in (("raw_weights", RAW), ("matched_weights", MATCHED), ("matched_functions", FUNCTIONS)):
-        ax.plot(TIMES, data[f"{name}_{width}"].T, color=look.color, linewidth=0.5, alpha=0.6)
-    ax.set(xlabel="$t$", ylabel=r"loss at $(1-t)\,a + t\,b$", ylim=(0, None))
+        ax.plot(TIMES, np.maximum(data[f"{name}_{width}"].T, LEAST), color=look.color, linewidth=0.5, alpha=0.6)
+    curve(ax, TIMES, np.maximum(data["copy_raw"], LEAST), LOOKS["target"])
+    ax.set(xlabel="$t$", ylabel=r"loss at $(1-t)\,a + t\,b$", yscale="log", ylim=(LEAST, None))
 
 
 def _draw_barriers(ax: Axes, data: Data) -> None:
@@ -177,8 +177,8 @@ def _draw_barriers(ax: Axes, data: Data) -> None:
     for shift, name, look in ((0.93, "raw", RAW), (1.07, "matched", MATCHED)):
         for width in data["widths"]:
             heights = _excess(data[f"{name}_weights_{width}"]).max(axis=1)
-            ax.plot(np.full(heights.size, width * shift), np.maximum(heights, 1e-6), look.marker, color=look.color, markersize=2.5, alpha=0.5, linestyle="none")
-            ax.plot(width * shift, max(float(np.median(heights)), 1e-6), look.marker, color=look.color, markersize=6, markerfacecolor="white", linestyle="none")
+            ax.plot(np.full(heights.size, width * shift), np.maximum(heights, LEAST), look.marker, color=look.color, markersize=2.5, alpha=0.5, linestyle="none")
+            ax.plot(width * shift, max(float(np.median(heights)), LEAST), look.marker, color=look.color, markersize=6, markerfacecolor="white", linestyle="none")
     ax.set(xscale="log", yscale="log", xlabel="hidden units", ylabel="height of the barrier")
     ax.set_xticks(data["widths"], [str(width) for width in data["widths"]])
     ax.minorticks_off()
@@ -207,8 +207,8 @@ def _draw_gaps(ax: Axes, data: Data) -> None:
 TEXT = r"""Averages of weights and averages of functions; students of one hidden layer of tanh units copy a teacher of {teacher} such units in the plane. The loss is the
 squared distance from the teacher in $L_2(N(0, I))$.
 
-(a) Thick: between the teacher and a copy with its units relabelled and half of their signs turned, which is the same function, the loss rises to 0.666; after matching it is
-0.000000000000 everywhere. Thin: between all pairs of {students} students with {width} units, as they stand, matched, and of averaged functions.
+(a) Black: between the teacher and a copy with its units relabelled and half of their signs turned, which is the same function, the loss rises to 0.666; after matching it is
+0.000000000000 everywhere, below the panel. Thin: between all pairs of {students} students with {width} units.
 
 (b) Heights of the barriers between all pairs of students, and their medians (hollow), at least $10^{{-6}}$. Pairs whose weights matching brought farther apart: 0; numbers of
 hidden units at which it did not lower the median: 0.
@@ -259,7 +259,8 @@ FIGURE = Figure(
     compute=_compute,
     draw=_draw,
     caption=_caption,
-    alt="Four panels. Top left: the loss between a teacher and its relabelled copy rises in the middle and is zero after matching; thin curves of students behave alike. "
+    alt="Four panels. Top left: the loss between a teacher and its relabelled copy rises in the middle; of students, averaged weights rise highest, matched ones less, and "
+    "averaged functions not at all. "
     "Top right: barriers between students against width, lower after matching. Bottom left: losses of averages of K students; averaged functions improve, averaged weights do "
     "worse, matched weights lie between. Bottom right: gaps against their bound, all below the diagonal.",
     source="setting of Ainsworth, Hayase and Srinivasa, Git Re-Basin, ICLR 2023; exact statements by ensembletheory.neural",
