@@ -13,8 +13,11 @@ where the bound sums.
 
 | | motion | integrator, of order 2 |
 |---|---|---|
-| Hamiltonian generative network | along J grad H, H = V(q) + K(p), two perceptrons with softplus | leapfrog |
-| its twin | along any velocity, one perceptron of as many parameters | midpoint |
+| Hamiltonian generative network | along J grad H, H = |z|^2 / 2 + V(q) + K(p), two perceptrons with softplus | leapfrog |
+| its twin | along J z + v(z), one perceptron of as many parameters | midpoint |
+
+Both begin near the oscillator of frequency 1, which keeps the prior; Hamiltonian networks begun at rest were seen to end with phase space folded onto itself. Choose units
+of time in which frequencies are of order one.
 
 Leapfrog is symplectic and undone by steps backward, and keeps H up to O(h^2) for as long as it runs, whatever the weights (`ensembletheory.structures`); nothing of this holds
 for the twin. Frames tell H at best up to a constant and a factor of either sign: c H(q, p / c) moves (q, c p) as H moves (q, p).
@@ -44,10 +47,20 @@ from ensembletheory.neural.training import Loss
 from ensembletheory.processes import SeparableHamiltonian
 from ensembletheory.processes.hamiltonian import halves
 
-__all__ = ["FrameBound", "FrameModel", "FreeMotion", "FreeTwinLearner", "HamiltonianMotion", "HgnLearner", "parameters", "roll_outs"]
+__all__ = ["FrameBound", "FrameModel", "FreeMotion", "FreeTwinLearner", "HamiltonianMotion", "HgnLearner", "NearOscillator", "parameters", "roll_outs"]
 
 _NARROW = 2.0  # encoders begin narrower than the prior by about exp(-2): what is drawn from wide ones tells nothing to learn from
 _LEAST_NOISE = 1e-3  # of the scale of the pixels
+
+
+class NearOscillator(eqx.Module):
+    """An energy |x|^2 / 2 + a network's."""
+
+    correction: PerceptronEnergy
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """The energy at one point."""
+        return x @ x / 2 + self.correction(x)
 
 
 class HamiltonianMotion(eqx.Module):
@@ -72,9 +85,14 @@ class HamiltonianMotion(eqx.Module):
 
 
 class FreeMotion(eqx.Module):
-    """Midpoint steps along any velocity."""
+    """Midpoint steps along any velocity, written as (p, -q) + a network's."""
 
-    velocity: Perceptron
+    correction: Perceptron
+
+    def velocity(self, z: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The velocity at one point."""
+        q, p = halves(z)
+        return jnp.concatenate([p, -q]) + self.correction(z)
 
     def roll(self, z: Float[Array, " n"], h: float, steps: int) -> Float[Array, "times n"]:
         """The point z and those after it, backward if h < 0."""
@@ -201,7 +219,7 @@ class HgnLearner(Learner):
 
     Args:
         pixels: numbers in a frame; a row of data is a sequence of frames, one after the other.
-        step: h, the time between frames and of a leapfrog step.
+        step: h, the time between frames and of a leapfrog step, in units in which frequencies are of order one.
         latent: d, the number of positions.
         seen: m, how many frames the encoder sees.
         width: units in a hidden layer of the energies; encoder and decoder have twice as many.
@@ -215,7 +233,7 @@ class HgnLearner(Learner):
 
     pixels: int = eqx.field(static=True)
     step: float = eqx.field(static=True)
-    latent: int = eqx.field(static=True, default=2)
+    latent: int = eqx.field(static=True, default=1)
     seen: int = eqx.field(static=True, default=5)
     width: int = eqx.field(static=True, default=32)
     depth: int = eqx.field(static=True, default=2)
@@ -233,7 +251,7 @@ class HgnLearner(Learner):
     def initialise(self, key: PRNGKeyArray, law: Law) -> FrameModel:
         """A `FrameModel` that moves along a learned Hamiltonian, its mean and scale those of the law."""
         key_potential, key_kinetic, key_rest = jax.random.split(key, 3)
-        potential, kinetic = (PerceptronEnergy(k, self.latent, self.width, self.depth) for k in (key_potential, key_kinetic))
+        potential, kinetic = (NearOscillator(PerceptronEnergy(k, self.latent, self.width, self.depth)) for k in (key_potential, key_kinetic))
         return self._around(key_rest, law, HamiltonianMotion(SeparableHamiltonian(potential, kinetic)))
 
     def loss(self, law: Law) -> Loss:

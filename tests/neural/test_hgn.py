@@ -13,9 +13,8 @@ from ensembletheory.fields import Field
 from ensembletheory.laws import Gaussian
 from ensembletheory.neural import FreeTwinLearner, HgnLearner, Pendulum, Recipe, fit_ensemble, member, roll_outs
 from ensembletheory.neural.data import as_data
-from ensembletheory.neural.hgn import FrameModel, parameters
+from ensembletheory.neural.hgn import FrameModel, FreeMotion, parameters
 from ensembletheory.neural.pendulum import pictures
-from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.samplers import Leapfrog, Midpoint
 from tests.helpers import assert_mean, assert_within_errors
 
@@ -95,10 +94,10 @@ def test_the_twin_is_neither(started):
 class Backward(Field):
     """A velocity in the time of samplers, which run to 0."""
 
-    velocity: Perceptron
+    motion: FreeMotion
 
     def __call__(self, t, x):
-        return -self.velocity(x)
+        return -self.motion.velocity(x)
 
 
 def test_steps_are_those_of_the_general_schemes(started):
@@ -107,7 +106,7 @@ def test_steps_are_those_of_the_general_schemes(started):
 
     @eqx.filter_jit
     def by_schemes(z, h):
-        return Leapfrog().step(H, H.gradient(), h, 0 * h, z, none), Midpoint().step(H, Backward(twin.motion.velocity), h, 0 * h, z, none)
+        return Leapfrog().step(H, H.gradient(), h, 0 * h, z, none), Midpoint().step(H, Backward(twin.motion), h, 0 * h, z, none)
 
     for z in POINTS[:2]:
         expected = by_schemes(jnp.asarray(z), jnp.asarray(STEP))
@@ -146,9 +145,9 @@ def silu(x):
 
 
 def slope(energy, x):
-    """Of one hidden layer of softplus units a_i softplus(w_i x + b_i), at many x on the line."""
-    (W, a) = (np.asarray(layer) for layer in energy.network.layers)
-    return (1 / (1 + np.exp(-(x[:, None] * W[:, 0] + W[:, 1])))) @ (a[0, :-1] * W[:, 0])
+    """Of x^2 / 2 and one hidden layer of softplus units a_i softplus(w_i x + b_i), at many x on the line."""
+    W, a = (np.asarray(layer) for layer in energy.correction.network.layers)
+    return x + (1 / (1 + np.exp(-(x[:, None] * W[:, 0] + W[:, 1])))) @ (a[0, :-1] * W[:, 0])
 
 
 def fits(model, row, z):
@@ -208,8 +207,8 @@ def test_the_loss_is_minus_the_bound_a_pixel(started, rows):
     assert any(drawn == pytest.approx(np.mean([divergences[0]] * k + [divergences[1]] * (16 - k)), rel=1e-9) for k in range(17))
 
 
-def test_opposite_momenta_and_energies_show_the_same_frames(started, rows):
-    """The gauge (q, p, H) -> (q, -p, -H) of module and encoder changes neither bound nor roll-out."""
+def test_opposite_points_show_the_same_frames(started, rows):
+    """The gauge z -> -z, of energies, encoder and decoder at once, changes neither bound nor roll-out."""
     model = started[0]
 
     def flipped(network, layer, rows=slice(None), columns=slice(None)):
@@ -220,17 +219,22 @@ def test_opposite_momenta_and_energies_show_the_same_frames(started, rows):
     H = model.motion.hamiltonian
     turned = eqx.tree_at(
         lambda m: [
-            m.motion.hamiltonian.potential.network.layers[-1],
-            m.motion.hamiltonian.kinetic.network.layers[-1],
-            m.motion.hamiltonian.kinetic.network.layers[0],
+            m.motion.hamiltonian.potential.correction.network.layers[0],
+            m.motion.hamiltonian.kinetic.correction.network.layers[0],
             m.encoder.layers[-1],
+            m.decoder.layers[0],
         ],
         model,
-        [flipped(H.potential.network, -1), flipped(H.kinetic.network, -1), flipped(H.kinetic.network, 0, columns=0), flipped(model.encoder, -1, rows=1)],
+        [
+            flipped(H.potential.correction.network, 0, columns=0),
+            flipped(H.kinetic.correction.network, 0, columns=0),
+            flipped(model.encoder, -1, rows=slice(2)),
+            flipped(model.decoder, 0, columns=0),
+        ],
     )
     first, second = (np.asarray(predicted(m, rows[0])) for m in (model, turned))
     np.testing.assert_allclose(first, second, rtol=1e-11)
-    bounds = [m.elbo(jax.random.key(0), rows[0], 512) for m in (model, turned)]  # equal in law: draws of p change their signs
+    bounds = [m.elbo(jax.random.key(0), rows[0], 512) for m in (model, turned)]  # equal in law: draws change their signs
     assert_within_errors(bounds[0].value, bounds[0].error + bounds[1].error, bounds[1].value)
 
 
