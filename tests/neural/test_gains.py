@@ -56,16 +56,17 @@ def test_the_gain_of_networks_stands_beside_the_exact_gain(process, target, laws
         assert off[1] < off[0] / 2
 
 
-def test_the_likelihood_of_trained_flows_agrees_with_the_exact_one(process, target, trained):
+def test_the_likelihood_of_trained_flows_agrees_with_the_exact_one(process, target, trained, untrained):
     """Its mean over draws of the target lies within its interval around minus the entropy; paired with the exact densities it is seen to fall short, by little."""
     x = target.sample(KEY, DRAWS)
     logs, exact = np.asarray(stacked_flow_log_prob(trained.model, process, GRID, x)), np.asarray(target.log_prob(x))
     entropy = target.entropy()
+    assert np.all(np.mean(exact[None] - np.asarray(stacked_flow_log_prob(untrained, process, GRID, x)), axis=1) > 0.2)
     for k in range(3):
         error = np.std(logs[k], ddof=1) / DRAWS**0.5
         assert abs(np.mean(logs[k]) + entropy.value) <= Z * error + entropy.error
         short = exact - logs[k]
-        assert -Z * np.std(short, ddof=1) / DRAWS**0.5 < np.mean(short) < error
+        assert -Z * np.std(short, ddof=1) / DRAWS**0.5 < np.mean(short) < 0.1  # nats; untrained members fall short by more than twice as much
 
 
 def test_weights_move_the_mean_and_the_average(process, target, laws):
