@@ -189,8 +189,8 @@ def _rule(q: int, nodes: int) -> tuple[Float[Array, "J q"], Float[Array, " J"]]:
 
 @eqx.filter_jit
 def _steepest(model: VariationalModel) -> Float[Array, ""]:
-    """The largest norm of v^{-1/2} g' at nodes up to 5 standard deviations from 0."""
-    z = np.stack(np.meshgrid(*[np.linspace(-5, 5, 31)] * model.latent, indexing="ij"), axis=-1).reshape(-1, model.latent)
+    """The largest norm of v^{-1/2} g' at nodes up to 3 standard deviations from 0."""
+    z = np.stack(np.meshgrid(*[np.linspace(-3, 3, 31)] * model.latent, indexing="ij"), axis=-1).reshape(-1, model.latent)
     slopes = jax.vmap(jax.jacfwd(model.decode))(jnp.asarray(z)) / jnp.sqrt(model.noise_variances)[None, :, None]
     return jnp.sqrt(jnp.max(jnp.sum(slopes**2, axis=(1, 2))))
 

@@ -134,6 +134,16 @@ def test_a_ppca_comes_back_from_the_linear_vae_that_is_it():
         linear_vae(model, model.posterior)
 
 
+def test_the_estimate_of_log_p_is_corrected_for_the_bias_of_the_logarithm():
+    """Uncorrected its mean would be off by r^2 / 2, eight standard errors here; what remains is of order r^3."""
+    model = et.Ppca([[1.0, 0.4], [-0.5, 2.0], [0.3, 0.1]], [1.0, -2.0, 0.5], 0.7)
+    vae = linear_vae(model)
+    found = vae.log_prob(np.tile(X[0], (20_000, 1)), key=jax.random.key(0), samples=16)
+    off, bias = float(np.mean(found.value) - vae.log_prob(X[0]).value), float(np.mean(np.square(found.error))) / 2
+    assert bias > 8 * np.std(found.value) / np.sqrt(20_000)
+    assert abs(off) < bias / 2, (off, bias)
+
+
 def test_with_several_noise_variances_the_linear_law_is_that_of_factor_analysis():
     vae = built(jax.random.key(6), LAW, 2, 0, "diagonal")
     vae = eqx.tree_at(lambda v: v.log_noise, vae, jnp.array([-1.0, 0.5, -3.0]))
