@@ -5,7 +5,7 @@ random start on fresh draws, several seeds and both targets as one stack. Target
 mean-field encoders is exact (`hamiltonian.mean_field_deficit`), and four modes on a circle. Both have variance 1 a coordinate, or nearly.
 
 The deficit E log p - ELBO is estimated from draws of the target with one momentum each. A family passes for a setting if over its values the mean deficit over seeds stays
-within a given margin of the best of that family and target, on both targets.
+within a given margin of the best of that family and target, on both targets. The verdict is that of the arrays at hand: networks trained on two machines differ.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +37,7 @@ PRIORS = ("Gaussian", "soft-uniform")
 PLATEAU, SHARPNESS = 3.0, np.pi * np.sqrt(4 / 3)  # of the soft-uniform prior, which give it variance 1
 
 
-def _compute(seed, correlation, radius, deviation, seeds, base, values, depth, batch, updates, rate, draws, margin, passes, families) -> Data:
+def _compute(seed, correlation, radius, deviation, seeds, base, values, depth, batch, updates, rate, draws, margin, families) -> Data:
     laws = [law for law in _targets(correlation, radius, deviation) for _ in range(seeds)]
     settings = [base | {name: value} for name in SETTINGS for value in values[name]]
     jobs = {(family, _label(setting)): setting for family in families for setting in settings}
@@ -53,14 +53,8 @@ def _compute(seed, correlation, radius, deviation, seeds, base, values, depth, b
 
     with ThreadPoolExecutor(2) as pool:  # compiled code leaves the interpreter free
         found = dict(zip(jobs, pool.map(deficits, jobs), strict=True))
-    data: Data = {
-        "exact": mean_field_deficit(et.Gaussian(laws[0].mean, laws[0].cov)).value,
-        "margin": margin,
-        "depth": depth,
-        "correlation": correlation,
-        "passes": passes,
-        "families": families,
-    }
+    exact = mean_field_deficit(et.Gaussian(laws[0].mean, laws[0].cov)).value
+    data: Data = {"exact": exact, "margin": margin, "depth": depth, "correlation": correlation, "families": families}
     for name in SETTINGS:
         data[name] = np.asarray([PRIORS.index(value) if name == "prior" else value for value in values[name]])
         for family in families:
@@ -147,12 +141,11 @@ def _caption(data: Data) -> Caption:
     width, depth = int(data["width"][len(data["width"]) // 2]), int(data["depth"])
     energy = 3 * width + (depth - 1) * (width + 1) * width + width + 1  # of a network from the plane to the line
     counts, middle = {"nhf": str(2 * energy), "fixed": str(energy + 1)}, len(data["width"]) // 2
-    families = data["families"].tolist()
-    passed = {family: [name for name in SETTINGS if _passes(data, family, name)] for family in families}
+    families, tested = data["families"].tolist(), [name for name in SETTINGS if data[name].size > 1]
+    passed = {family: [name for name in tested if _passes(data, family, name)] for family in families}
     numbers = (
         Number("least deficit of linear flows", data["exact"], "0.287682"),
         *(Number(f"numbers learned for energies, {family}", data[f"{family} width numbers"][middle], counts[family]) for family in families),
-        Number("settings for which FK-NHF passes", len(passed["fixed"]), str(data["passes"])),
     )
     text = TEXT.format(
         **counts,
@@ -160,8 +153,8 @@ def _caption(data: Data) -> Caption:
         seeds=data["fixed steps"].shape[2],
         correlation=data["correlation"],
         margin=data["margin"],
-        passes="; ".join(f"{NAMES[family]} passes for {len(passed[family])} of {len(SETTINGS)} settings ({', '.join(passed[family]) or 'none'})" for family in families),
-        verdict="passes" if len(passed["fixed"]) == len(SETTINGS) else "fails as it stands",
+        passes="; ".join(f"{NAMES[family]} passes for {len(passed[family])} of {len(tested)} settings ({', '.join(passed[family]) or 'none'})" for family in families),
+        verdict=("fails" if len(passed["fixed"]) < len(tested) else "passes") if tested else "is not tested",
     )
     return Caption(text, numbers)
 
@@ -183,7 +176,6 @@ FIGURE = Figure(
         "rate": 0.01,
         "draws": 8192,
         "margin": 0.1,
-        "passes": 2,
         "families": ["nhf", "fixed"],
     },
     quick_inputs={
@@ -194,7 +186,6 @@ FIGURE = Figure(
         "updates": 100,
         "rate": 0.03,
         "draws": 512,
-        "passes": 4,
         "families": ["fixed"],
     },
     compute=_compute,
