@@ -364,7 +364,7 @@ class Product(Group):
 
     def random(self, key: PRNGKeyArray) -> np.ndarray:
         """Independent elements of the parts."""
-        return self.join([part.random(k) for part, k in zip(self.parts, jax.random.split(key, len(self.parts)), strict=True)])
+        return self.join([part.random(jax.random.fold_in(key, i)) for i, part in enumerate(self.parts)])
 
     def nearest(self, odd: np.ndarray, even: np.ndarray | None = None) -> np.ndarray:
         """The nearest elements of the parts to the blocks."""

@@ -69,7 +69,7 @@ def test_axioms_of_action_and_quotient_metric(activation, depth):
     rng = np.random.default_rng(2)
     networks = [drawn(rng, 2, 1, 2, depth, activation) for _ in range(3)]
     symmetry = symmetry_of(networks[0])
-    elements = [symmetry.group.random(key) for key in jax.random.split(jax.random.key(0), 3)]
+    elements = [symmetry.group.random(jax.random.key(seed)) for seed in range(3)]
     assert max(action_defects(symmetry, elements, networks).values()) < 1e-12
     assert max(metric_defects(symmetry, elements, networks).values()) < 1e-7  # distances of 0 are known to the root of rounding
 
@@ -114,7 +114,7 @@ def around(layers, activation, spread):
 @pytest.mark.parametrize("activation", [jnp.tanh, jax.nn.relu])
 def test_one_line_says_that_a_network_is_identified_up_to_its_symmetries(activation):
     draw = around((FIRST, LAST), activation, 0.2)
-    report = check(OnNormalInputs(2), symmetry_of(draw(jax.random.key(0))), draw, points=2)
+    report = check(OnNormalInputs(2), symmetry_of(draw(jax.random.key(0))), draw, points=2, searches=3)
     assert report.holds, str(report)
     assert report.exponent == 1
     assert report.reached > 0
@@ -143,7 +143,7 @@ CONTROLS = {
 def test_networks_that_can_be_reduced_are_not_identified(name):
     layers, activation = CONTROLS[name]
     network = planted(*layers, activation=activation)
-    report = check(OnNormalInputs(2), symmetry_of(network), [network], searches=4)
+    report = check(OnNormalInputs(2), symmetry_of(network), [network], searches=3)
     assert report.invariant
     assert not report.holds, str(report)
     assert report.suspects
