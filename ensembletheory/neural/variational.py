@@ -11,15 +11,17 @@ on given draws the mean of log-means over groups of k of them is at most the log
 **The law of x** is
  - N(g(0), W W^T + diag(v)) if g(z) = g(0) + W z is affine: PPCA if the v are equal, else factor analysis;
  - for q = 1 or 2 a Gaussian mixture with a component N(g(z_j), diag(v)) at each node z_j of the trapezoidal rule for N(0, I) on [-8, 8]^q (what lies outside weighs less than
-   3e-15). The rule converges geometrically once its step h is below the posterior standard deviations, which are (1 + |g'|^2 / v)^{-1/2} or more where g is nearly straight
-   and by which h is chosen. The same rule with step 2 h, whose error is about the fourth root, tells the error; where the two differ by a tenth nothing is resolved, and the
-   error is infinite;
+   3e-15). The rule converges geometrically once its step h is below the posterior standard deviations, which are (1 + |g'|^2 / v)^{-1/2} or more where g is nearly straight;
+   2 h is chosen to be at most the smallest of these for |z_i| <= 3. The same rule with step 2 h, whose error is about the fourth root, tells the error; where the two
+   differ by a tenth nothing is resolved, and the error is infinite;
  - known at points by Monte Carlo for any q. Half of the draws are from the encoder, half from the prior, with the weights p(x, z) / (e(z | x) / 2 + p(z) / 2): their mean is
    p(x), and they are at most 2 p(x | z) <= 2 prod_i (2 pi v_i)^{-1/2}, so that whatever the encoder they have a variance (those of the bounds need not). The logarithm of
    their mean, whose bias is -r^2 / 2 + O(r^3) with r its relative standard error, is corrected by r^2 / 2: an estimate of log p(x), not a bound.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -225,16 +227,11 @@ def _gaussian(model: VariationalModel) -> Gaussian:
     return Gaussian(model.decode(jnp.zeros(model.latent)), LowRankPlusDiagonal(_slopes(model), model.noise_variances))
 
 
-def _over_points(at, points: Float[Array, "... d"], width: int):
-    """What `at` gives for each point, in blocks that hold `width` numbers a point."""
-    found = jax.lax.map(at, points.reshape(-1, points.shape[-1]), batch_size=max(1, _BLOCK // width))
-    return jax.tree.map(lambda values: values.reshape(points.shape[:-1]), found)
-
-
-def _over_keyed_points(at, key: PRNGKeyArray, points: Float[Array, "... d"], width: int):
-    """As `_over_points`, with a key a point."""
+def _over_points(at: Callable, points: Float[Array, "... d"], width: int, key: PRNGKeyArray | None = None) -> Any:
+    """What `at` gives for each point (and a key of its own, which comes first), in blocks that hold `width` numbers a point."""
     rows = points.reshape(-1, points.shape[-1])
-    found = jax.lax.map(lambda keyed: at(*keyed), (jax.random.split(key, len(rows)), rows), batch_size=max(1, _BLOCK // width))
+    arguments = (rows,) if key is None else (jax.random.split(key, len(rows)), rows)
+    found = jax.lax.map(lambda one: at(*one), arguments, batch_size=max(1, _BLOCK // width))
     return jax.tree.map(lambda values: values.reshape(points.shape[:-1]), found)
 
 
@@ -272,7 +269,7 @@ def _by_importance(model: VariationalModel, key: PRNGKeyArray, points: Float[Arr
         relative = mean.error / mean.value
         return Estimate(top + jnp.log(mean.value) + 0.5 * relative**2, relative, "monte_carlo")
 
-    return _over_keyed_points(at, key, points, samples * model.dim)
+    return _over_points(at, points, samples * model.dim, key)
 
 
 @eqx.filter_jit
@@ -281,7 +278,7 @@ def _elbos(model: VariationalModel, key: PRNGKeyArray, points: Float[Array, "...
         fits, divergences = jax.vmap(lambda k: model.fit_and_divergence(k, x))(jax.random.split(key, samples))
         return monte_carlo(fits - divergences)
 
-    return _over_keyed_points(at, key, points, samples * model.dim)
+    return _over_points(at, points, samples * model.dim, key)
 
 
 @eqx.filter_jit
@@ -289,4 +286,4 @@ def _iwaes(model: VariationalModel, key: PRNGKeyArray, points: Float[Array, "...
     def at(key, x):
         return monte_carlo(jax.vmap(lambda k: model.bound(k, x, K))(jax.random.split(key, samples)))
 
-    return _over_keyed_points(at, key, points, samples * K * model.dim)
+    return _over_points(at, points, samples * K * model.dim, key)
