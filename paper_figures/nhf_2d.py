@@ -30,8 +30,8 @@ NAMES = {"nhf": "NHF", "fixed": "FK-NHF"}
 HALF = 3.2  # of the square that is drawn, outside of which the targets weigh less than 1e-8
 
 
-def _compute(seed, spacing, deviation, steps, horizon, width, depth, batch, updates, rate, draws, points, bound, families) -> Data:
-    laws, parameters = _targets(spacing, deviation), {"steps": steps, "horizon": horizon, "width": width, "depth": depth, "batch": batch}
+def _compute(seed, spacing, deviation, steps, horizons, width, depth, batch, updates, rate, draws, points, bound, families) -> Data:
+    laws, parameters = _targets(spacing, deviation), {"steps": steps, "width": width, "depth": depth, "batch": batch}
     axis = jnp.linspace(-HALF, HALF, points)
     square = jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), axis=-1)
     data: Data = {"axis": axis, "bound": bound, "shape": (width, depth), "families": families}
@@ -41,7 +41,8 @@ def _compute(seed, spacing, deviation, steps, horizon, width, depth, batch, upda
         data |= {f"{target} log density": log_density, f"{target} normal": et.Gaussian(law.mean, law.cov).entropy().value - entropy}
     recipe = Recipe(steps=updates, learning_rate=rate, chunk=min(updates, 200), ema_decay=0.99)
     for family in families:
-        flows = fit_ensemble(jax.random.key(seed), FAMILIES[family](**parameters), laws, len(laws), recipe, checkpoint=checkpoint("nhf_2d", family)).average
+        learner = FAMILIES[family](**parameters, horizon=horizons[family])
+        flows = fit_ensemble(jax.random.key(seed), learner, laws, len(laws), recipe, checkpoint=checkpoint("nhf_2d", family)).average
         found = _found(jax.random.key(seed + 1), flows, stack(laws), square, draws)
         numbers = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter([(H.potential, H.kinetic) for H in flows.hamiltonians], eqx.is_array)))
         data[f"{family} numbers"] = numbers // len(laws)
@@ -143,7 +144,7 @@ FIGURE = Figure(
         "spacing": 1.5,
         "deviation": 0.25,
         "steps": 4,
-        "horizon": 3.0,
+        "horizons": {"nhf": 3.0, "fixed": 1.0},  # with which each family learns these targets within the updates
         "width": 32,
         "depth": 2,
         "batch": 128,
@@ -151,7 +152,7 @@ FIGURE = Figure(
         "rate": 0.01,
         "draws": 4096,
         "points": 97,
-        "bound": 0.9,
+        "bound": 1.0,
         "families": ["nhf", "fixed"],
     },
     quick_inputs={"steps": 1, "width": 8, "depth": 1, "batch": 64, "updates": 100, "rate": 0.03, "draws": 512, "points": 49, "bound": 3.0, "families": ["fixed"]},

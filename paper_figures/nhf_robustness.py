@@ -4,8 +4,9 @@ Souveton et al. (2024) claim of the fixed kinetic energy that it makes flows rob
 random start on fresh draws, several seeds and both targets as one stack. Targets in the plane: a Gaussian of correlation rho, of which the least deficit of linear flows with
 mean-field encoders is exact (`hamiltonian.mean_field_deficit`), and four modes on a circle. Both have variance 1 a coordinate, or nearly.
 
-The deficit E log p - ELBO is estimated from draws of the target with one momentum each. A family passes for a setting if over its values the mean deficit over seeds stays
-within a given margin of the best of that family and target, on both targets. The verdict is that of the arrays at hand: networks trained on two machines differ.
+The deficit E log p - ELBO is estimated from draws of the target with one momentum each. A family passes for a setting if at all its values and on both targets the mean
+deficit over seeds is within a given margin of the best mean of the panel, that of either family. (Within a margin of its own best would pass a family that fails alike
+everywhere.) The verdict is that of the arrays at hand: networks trained on two machines differ.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -124,16 +125,17 @@ def _draw_setting(ax: Axes, data: Data, name: str, target: int) -> None:
 
 
 def _passes(data: Data, family: str, name: str) -> bool:
-    """Whether the mean deficit stays within the margin of the best over the values of a setting, on both targets."""
-    means = data[f"{family} {name}"].mean(axis=2)
-    return bool(np.all(means - means.min(axis=0) <= data["margin"]))
+    """Whether the mean deficit stays within the margin of the best that any family has over the values of a setting, on both targets."""
+    best = np.min([data[f"{each} {name}"].mean(axis=2).min(axis=0) for each in data["families"].tolist()], axis=0)
+    return bool(np.all(data[f"{family} {name}"].mean(axis=2) - best <= data["margin"]))
 
 
 TEXT = r"""ELBO deficit of neural Hamiltonian flows against one setting at a time, with both energies learned (NHF) and with a fixed kinetic energy of learned mass (FK-NHF):
 {seeds} seeds (dots) and their mean. Above: a Gaussian of correlation {correlation}, for which linear flows with mean-field encoders attain 0.287682 nats at the least,
 exactly; below: four modes. At {width} units a layer the energies of NHF are {nhf} numbers, those of FK-NHF {fixed}.
 
-The claim that a fixed kinetic energy makes flows robust, tested here as: the mean deficit changes by at most {margin} nats over the values of a setting, on both targets.
+The claim that a fixed kinetic energy makes flows robust, tested here as: at all values of a setting and on both targets, the mean deficit is within {margin} nats of the
+best of the panel.
 {passes}. The claim {verdict}."""
 
 

@@ -32,8 +32,10 @@ def test_settings_that_agree_with_the_base_are_one_training(drawn):
         np.testing.assert_array_equal(data[f"fixed {name}"], base)
 
 
-@pytest.mark.parametrize(("deficits", "verdict"), [([[0.3, 0.5], [0.39, 0.5]], True), ([[0.3, 0.5], [0.41, 0.5]], False), ([[0.3, 0.7], [0.3, 0.5]], False)])
+@pytest.mark.parametrize(("deficits", "verdict"), [([[0.3, 0.5], [0.39, 0.5]], True), ([[0.3, 0.5], [0.41, 0.5]], False), ([[0.3, 0.7], [0.3, 0.59]], False)])
 def test_a_verdict_follows_from_the_means(deficits, verdict):
-    """Both targets count, and a mean over seeds: 0.1 up and down leaves it."""
+    """Both targets count, and a mean over seeds: 0.1 up and down leaves it. A family that fails alike everywhere does not pass beside a better one."""
     around = np.asarray(deficits)[:, :, None] + np.array([-0.1, 0.1])
-    assert _passes({"margin": np.asarray(0.1), "fixed steps": around}, "fixed", "steps") is verdict
+    data = {"margin": np.asarray(0.1), "families": np.asarray(["nhf", "fixed"]), "fixed steps": around, "nhf steps": np.full((2, 2, 2), 0.8)}
+    assert _passes(data, "fixed", "steps") is verdict
+    assert not _passes(data, "nhf", "steps")
