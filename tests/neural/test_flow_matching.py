@@ -38,7 +38,7 @@ def objective(target):
 
 def fitted(target, coupling):
     learner = FlowMatchingLearner(PATH, coupling, width=24, depth=2, batch=128)
-    return fit_ensemble(jax.random.key(1), learner, target, 3, Recipe(steps=400, learning_rate=1e-2, chunk=400, ema_decay=0.98))
+    return fit_ensemble(jax.random.key(1), learner, target, 3, Recipe(steps=300, learning_rate=1e-2, chunk=300, ema_decay=0.98))
 
 
 @pytest.mark.verify
@@ -58,9 +58,13 @@ def test_the_floor_on_a_diffusion_is_that_of_its_closed_form():
         return b**2 * a2 / (4 * s2) * S / (a2 * S + s2)
 
     truth, error = integrate.quad(at, start, 1.0, epsabs=1e-12, epsrel=1e-12, limit=200)
-    floor = matching_floor(FlowMatching(VariancePreserving(), Gaussian([2.0], S), start=start))
-    assert abs(floor.value - truth / (1 - start)) <= floor.error + error + 1e-12
-    assert floor.error < 1e-6
+    floor, bound = numbers(matching_floor(FlowMatching(VariancePreserving(), Gaussian([2.0], S), start=start)))
+    assert abs(floor - truth / (1 - start)) <= bound + error + 1e-12
+    assert bound < 1e-6
+
+
+def numbers(estimate):
+    return float(estimate.value), float(estimate.error)
 
 
 def by_hand(target, samples=50_000):
@@ -78,20 +82,20 @@ def by_hand(target, samples=50_000):
 
 def test_the_exact_velocity_has_no_error_and_its_loss_is_the_floor(target, objective):
     exact = PATH.velocity(target)
-    assert velocity_error(KEY, exact, objective, SAMPLES).value == 0
-    loss, lowest, numpy = matching_loss(KEY, exact, objective, SAMPLES), matching_floor(objective), by_hand(target)
-    assert abs(loss.value - lowest.value) <= Z * loss.error + lowest.error
-    assert abs(numpy.mean() - lowest.value) <= Z * numpy.std() / np.sqrt(numpy.size) + lowest.error
-    assert loss.error < 0.05 * lowest.value
+    assert float(velocity_error(KEY, exact, objective, SAMPLES)) == 0
+    (loss, error), (lowest, bound), numpy = numbers(matching_loss(KEY, exact, objective, SAMPLES)), numbers(matching_floor(objective)), by_hand(target)
+    assert abs(loss - lowest) <= Z * error + bound
+    assert abs(numpy.mean() - lowest) <= Z * numpy.std() / np.sqrt(numpy.size) + bound
+    assert error < 0.05 * lowest
 
 
 def test_losses_differ_by_the_floor(target, objective):
     """Of two fields far apart, which are exact for other mixtures."""
-    shift = [PATH.velocity(GaussianMixture(target.weights, target.means + by, target.covs)) for by in (0.2, 2.0)]
-    off = [velocity_error(KEY, field, objective, SAMPLES) for field in shift]
-    for error, loss in zip(off, [matching_loss(KEY, field, objective, SAMPLES) for field in shift], strict=True):
-        assert abs(loss.value - error.value - matching_floor(objective).value) <= Z * (loss.error + error.error)
-    assert off[1].value > 10 * off[0].value
+    shift = [PATH.velocity(GaussianMixture(target.weights, np.asarray(target.means) + by, np.asarray(target.covs)[:, 0])) for by in (0.2, 2.0)]
+    off = [numbers(velocity_error(KEY, field, objective, SAMPLES)) for field in shift]
+    for (far, first), (loss, second) in zip(off, [numbers(matching_loss(KEY, field, objective, SAMPLES)) for field in shift], strict=True):
+        assert abs(loss - far - float(matching_floor(objective))) <= Z * (first + second)
+    assert off[1][0] > 10 * off[0][0]
 
 
 def test_errors_of_velocities_are_errors_of_scores(target, objective):
@@ -133,7 +137,7 @@ def test_networks_of_either_pairing_approach_the_quantile_map(target, coupling):
     assert np.all(np.diff(maps, axis=1) > 0)
     assert np.all(off < gaussian), (off, gaussian)
     assert np.sqrt(np.mean(off**2)) < gaussian / 2, (off, gaussian)
-    np.testing.assert_array_equal(trained.model.mean, [target.mean] * 3)  # trained is the perceptron only
+    np.testing.assert_array_equal(np.asarray(trained.model.mean), [np.asarray(target.mean)] * 3)  # trained is the perceptron only
     np.testing.assert_array_equal(trained.model.process.horizon, np.ones(3))
     lowest, tail = float(matching_floor(FlowMatching(PATH, target)).value), np.asarray(trained.losses)[:, -100:]
     if isinstance(coupling, TransportedPairs):
