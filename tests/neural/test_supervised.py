@@ -246,8 +246,6 @@ def test_bad_input_is_refused():
     for learner, data, message in (
         (MeanRegressorLearner(3), rows, r"`inputs`: got 3 of 3 coordinates; expected 1 to 2"),
         (GaussianRegressorLearner(0), rows, "`inputs`: got 0 of 3"),
-        (MeanRegressorLearner(2, adversarial=-0.1), rows, r"`adversarial`: got -0.1"),
-        (GaussianRegressorLearner(2, adversarial=0.01), JOINT, "`adversarial`: got 0.01 of the range of a Gaussian; expected rows"),
         (ClassifierLearner(2), labelled, r"`data`: got a label 2 in the last column; expected one of 0 \.\.\. 1"),
         (ClassifierLearner(3), rows, "`data`: got a label"),
         (ClassifierLearner(1), labelled, "`classes`: got 1; expected at least 2"),
@@ -258,5 +256,9 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             fit(KEY, learner, data, RECIPE)
+    with pytest.raises(ValueError, match=r"`adversarial`: got -0.1; expected a share"):
+        MeanRegressorLearner(2, adversarial=-0.1).loss(JOINT)
+    with pytest.raises(ValueError, match="`adversarial`: got 0.01 of the range of a Gaussian; expected rows"):
+        GaussianRegressorLearner(2, adversarial=0.01).loss(JOINT)
     with pytest.raises(ValueError, match=r"`x`: got shape \(2,\); expected \(n, d\)"):
         predictions(None, [0.0, 1.0])
