@@ -133,7 +133,7 @@ LOOKS = {
     "learned_kinetic": Look("#A0522D", "H", (0, (37, 1)), "both energies learned (NHF)"),
     "fixed_kinetic": Look("#1D5C8F", "^", (0, (37, 2)), "fixed kinetic energy (FK-NHF)"),
     "raw_weights": Look("#8F2D56", "X", (0, (31, 1)), "averaged weights, as they stand"),
-    "matched_weights": Look("#218380", "P", (0, (31, 2)), "averaged weights, matched"),
+    "matched_weights": Look("#218380", "p", (0, (31, 2)), "averaged weights, matched"),
     "averaged_functions": Look("#FFBC42", "o", (0, (31, 1, 1, 1)), "averaged functions"),
     "coupling_flow": Look("#1B998B", "s", (0, (40, 1)), "coupling flow"),
     "whole_jacobian": Look("#E4572E", "X", (0, (40, 2)), "coupling flow, whole Jacobian"),
