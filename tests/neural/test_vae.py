@@ -104,7 +104,7 @@ def test_two_latents_by_quadrature_are_those_by_gauss_legendre():
 
 
 def test_the_linear_vae_is_ppca_with_an_affine_encoder():
-    vae = built(jax.random.key(5), LAW, 2, 0, "scalar")
+    vae = eqx.tree_at(lambda v: v.constants, built(jax.random.key(5), LAW, 2, 0, "scalar"), jnp.array([-0.7, 0.4]))  # encoder variances that are not 1
     model, kernel = vae.ppca(), vae.encoder_kernel()
     W, s2 = np.asarray(model.loadings), float(model.noise_variance)
     truth = scipy.stats.multivariate_normal(model.mean, W @ W.T + s2 * np.eye(3)).logpdf(X)

@@ -17,7 +17,8 @@ SPECTRUM, VECTORS = (part[..., ::-1] for part in np.linalg.eigh(S))
 LINEAR = VaeLearner(latent=2, depth=0, batch=None)
 RECIPE = Recipe(steps=800, learning_rate=3e-2, chunk=400)
 valued = eqx.filter_jit(lambda objective, vae, key: objective(vae, key))
-built = eqx.filter_jit(lambda key: Vae(key, et.FiniteLaw(ROWS), 2, depth=0))
+CONSTANTS = jnp.array([-0.7, 0.4])  # encoder variances that are not 1
+built = eqx.filter_jit(lambda key: eqx.tree_at(lambda vae: vae.constants, Vae(key, et.FiniteLaw(ROWS), 2, depth=0), CONSTANTS))
 
 
 @eqx.filter_jit
