@@ -12,6 +12,7 @@ STUDIES = {
     "sde-or-ode": "simulations.sde_or_ode:study",
     "searches": "simulations.searches:study",
     "density-ensembles": "simulations.density_ensembles:study",
+    "network-ensembles": "simulations.network_ensembles:study",
 }
 
 
