@@ -52,3 +52,25 @@ def test_the_mean_loss_over_subsets_is_a_plus_b_over_k(drawn):
     assert np.all(np.diff(means) < 0)
     for row, K, loss in zip(data["subsets"], sizes, data["excess"], strict=True):  # Jensen, subset by subset
         assert loss <= row @ data["excess"][:M] * (1 + 1e-12), (row, K)
+
+
+def test_rules_on_exact_members_stand_where_quantiles_by_another_route_put_them(drawn):
+    """One member a draw and the mean of draws begun at one point, from the members' own distribution functions; up to the sampler's horizon, as the members' laws are."""
+    levels = (np.arange(1000) + 0.5) / 1000
+    x = np.linspace(-8, 8, 20001)
+
+    def cdf(k):
+        parts = zip(FIGURE.inputs["weights"][k], FIGURE.inputs["means"][k], FIGURE.inputs["variances"][k], strict=True)
+        return sum(w * stats.norm.cdf(x, m, v**0.5) for w, m, v in parts)
+
+    target, *members = (np.interp(levels, cdf(k), x) for k in range(5))
+    pooled = np.interp(levels, np.mean([cdf(k) for k in range(1, 5)], axis=0), x)
+    by_hand = [np.mean((target - law) ** 2) for law in (pooled, np.mean(members, axis=0))]
+    np.testing.assert_allclose(drawn(FIGURE).data["rules_exact"][[3, 5]], by_hand, atol=0.01)
+
+
+def test_no_law_is_nearer_in_w2_than_in_its_moments(drawn):
+    """Gelbrich's bound, and both fall to what the exact score leaves."""
+    data = drawn(FIGURE).data
+    assert np.all(data["w2"] >= data["frechet"] * (1 - 1e-3) - 1e-6)
+    assert data["w2_floor"] < 1e-6 < data["w2"].min()
