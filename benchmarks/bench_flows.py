@@ -38,7 +38,7 @@ def whole_jacobian(n, d):
         import equinox as eqx
         import jax
 
-        from ensembletheory.neural.coupling_flow import dense_log_prob
+        from ensembletheory.neural.flows.coupling_flow import dense_log_prob
 
         law, x = flow(d), jax.numpy.asarray(points(n, d))
         work = eqx.filter_jit(lambda law, x: jax.lax.map(lambda y: dense_log_prob(law, y), x, batch_size=256))

@@ -1,8 +1,8 @@
 r"""What a likelihood costs by coupling flows, continuous flows and neural Hamiltonian flows, and what each way of having it misses.
 
-**Operations** are counted from the programs themselves (`ensembletheory.neural.operations`), for one log-density, or one draw of the evidence lower bound: a coupling flow,
-whose log-determinant is a sum, and as if it had no structure, from d products and a determinant; a continuous flow by Runge-Kutta 4, with the exact divergence (d products
-with the Jacobian an evaluation) and with Hutchinson's (one); a Hamiltonian flow, whose steps keep volume, so that nothing is added.
+**Operations** are counted from the programs themselves (`ensembletheory.neural.flows.operations`), for one log-density, or one draw of the evidence lower bound: a coupling
+flow, whose log-determinant is a sum, and as if it had no structure, from d products and a determinant; a continuous flow by Runge-Kutta 4, with the exact divergence (d
+products with the Jacobian an evaluation) and with Hutchinson's (one); a Hamiltonian flow, whose steps keep volume, so that nothing is added.
 
 **What is missed** is exact, for Gaussian data N(0, S) with S_ij = rho^|i-j|. All Jacobians of the flow to N(0, I) commute, and their integral over the path is
 -(1/2) log S, so one probe of signs has the variance (1/2) || off-diagonal part of log S ||_F^2, whatever the path. A Hamiltonian flow with a mean-field encoder falls short
@@ -170,5 +170,5 @@ FIGURE = Figure(
     alt="Three panels against dimension, on logarithmic axes. Left: operations for one log-density; coupling and Hamiltonian flows and one probe of the divergence grow "
     "slowly, the exact divergence and the whole Jacobian about in proportion to the dimension. Middle: the standard error of one probe and the deficit of a Hamiltonian flow "
     "grow with dimension. Right: to an error of a tenth of a nat, probes cost far more than the exact divergence in every dimension, and coupling flows least.",
-    source="derived here, for the flows of Dinh et al. (2017), Grathwohl et al. (2019) and Toth et al. (2020); operations by ensembletheory.neural.operations",
+    source="derived here, for the flows of Dinh et al. (2017), Grathwohl et al. (2019) and Toth et al. (2020); operations by ensembletheory.neural.flows.operations",
 )

@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 
 from ensembletheory.neural import FrameModel, FreeTwinLearner, HgnLearner, Pendulum, Recipe, fit_ensemble, member, roll_outs
-from ensembletheory.neural.hgn import HamiltonianMotion, parameters
-from ensembletheory.neural.pendulum import angles, momenta, pictures
+from ensembletheory.neural.hamiltonian.hgn import HamiltonianMotion, parameters
+from ensembletheory.neural.hamiltonian.pendulum import angles, momenta, pictures
 from ensembletheory.plotting import LOOKS, WIDTHS, curve, letter, new_figure
 from paper_figures.framework import Caption, Data, Figure, Number, checkpoint, mean_number
 

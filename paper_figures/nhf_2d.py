@@ -161,6 +161,6 @@ FIGURE = Figure(
     caption=_caption,
     alt="Sixteen panels, a row for each target and family: the target, nine modes on a grid or eight on a ring; draws of the flow, which cover the modes; the learned "
     "potential, a landscape with ridges; and the kinetic energy, a network's in rows 1 and 3, a round bowl in rows 2 and 4.",
-    source="models of Toth et al. (2020) and Souveton et al. (2024) by ensembletheory.neural.hamiltonian_flow; targets of our own",
+    source="models of Toth et al. (2020) and Souveton et al. (2024) by ensembletheory.neural.hamiltonian.hamiltonian_flow; targets of our own",
     claims=("mean-field-encoder-bias",),
 )

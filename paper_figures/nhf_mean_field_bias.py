@@ -9,6 +9,7 @@ With a mean-field encoder the optimum has the variance s = (1 - r rho) / (1 - r^
 """
 
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -93,7 +94,7 @@ def _trained(key: PRNGKeyArray, correlations: Float[Array, " m"], seeds: int, st
                 return (optax.apply_updates(model, changes), state), None
 
         optimiser = optax.adam(optax.cosine_decay_schedule(rate, updates), b2=0.99)
-        model = _start(key)
+        model: Any = _start(key)
         model = jax.lax.scan(update, (model, optimiser.init(model)), normals)[0][0]
         return _quality(model, rho, full, steps)
 

@@ -24,7 +24,7 @@ import ensembletheory as et
 from ensembletheory.hamiltonian import mean_field_deficit
 from ensembletheory.laws.soft_uniform import SoftUniform
 from ensembletheory.neural import FixedKineticLearner, NhfLearner, Recipe, fit_ensemble, stack
-from ensembletheory.neural.hamiltonian_learner import HamiltonianLearner
+from ensembletheory.neural.hamiltonian.hamiltonian_learner import HamiltonianLearner
 from ensembletheory.plotting import LOOKS, WIDTHS, new_figure
 from paper_figures.framework import Caption, Data, Figure, Number, checkpoint
 
@@ -197,6 +197,6 @@ FIGURE = Figure(
     alt="Eight panels: the deficit on a Gaussian (above) and on four modes (below) against leapfrog steps, integration time, width and prior. On the Gaussian means of both "
     "families lie at or above the line of the least deficit of linear flows, some seeds of NHF far above it; on four modes NHF stay near 1 nat whatever the setting, while "
     "FK-NHF lie near a half and rise where there is one step or few units.",
-    source="models of Toth et al. (2020) and Souveton et al. (2024) by ensembletheory.neural.hamiltonian_flow; our settings; exact optimum by ensembletheory.hamiltonian",
+    source="models of Toth et al. (2020) and Souveton et al. (2024) by ensembletheory.neural.hamiltonian; our settings; exact optimum by ensembletheory.hamiltonian",
     claims=("mean-field-encoder-bias",),
 )

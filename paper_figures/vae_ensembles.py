@@ -1,7 +1,7 @@
 r"""Ensembles of VAEs: averaged decoders, as they stand and with their latents aligned, beside pools of their laws; linear VAEs beside the exact fits that they must reach.
 
 Latents may be turned without a change of the law of x, and training from a random start ends in every signed permutation of them with equal probability. So the average of
-decoders as they stand mixes directions that have nothing in common; alignment (`ensembletheory.neural.averaged_vae`) takes that away, and pools of the laws never see it.
+decoders as they stand mixes directions that have nothing in common; alignment (`ensembletheory.neural.latent.averaged_vae`) takes that away; pools of the laws never see it.
 
 Linear VAEs, one a data set, have an exact answer: maximum likelihood PPCA with the best diagonal encoder, its latents turned by a signed permutation drawn at random. VAEs
 with hidden layers learn bootstrap samples of points along an arc; the divergences of their laws are trapezoidal sums over the plane, of log-densities by quadrature over z.

@@ -4,8 +4,8 @@ Networks of two tanh units on the line, F(x) = v_1 tanh(w_1 x) + v_2 tanh(w_2 x)
 
     d^2 F / ds^2 = sum_j 2 dv_j dw_j x tanh'(w_j x) + v_j (dw_j x)^2 tanh''(w_j x),      |tanh'| <= 1,  |tanh''| <= 4 / (3 sqrt 3),
 
-which bounds how far averaged weights are from averaged functions (see `ensembletheory.neural.barriers`). For a convex loss averaged functions lose at most what their members
-lose on average; averaged weights may lose more, also when signs and labels of the units are matched first.
+which bounds how far averaged weights are from averaged functions (`ensembletheory.neural.weights.barriers`). For a convex loss averaged functions lose at most what their
+members lose on average; averaged weights may lose more, also when signs and labels of the units are matched first.
 """
 
 from collections.abc import Iterator

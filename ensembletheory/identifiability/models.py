@@ -11,7 +11,7 @@ r"""Which group leaves which law invariant: a table of statements that `check` c
 | `hamiltonian-flow`          | the rows of positions in a linear flow  | U(d)                 | that the flow is symplectic                             |
 | `score`                     | a weight, seen through the score        | none                 | modes that are not separated (blindness)                |
 
-Perceptrons have their symmetries in `ensembletheory.neural.symmetries`, for the same `check`.
+Perceptrons have their symmetries in `ensembletheory.neural.weights.symmetries`, for the same `check`.
 
 Sources: Tipping & Bishop 1999; Lucas et al. 2019; Anderson & Rubin 1956, Ledermann 1937; Khemakhem et al. 2020; Teicher 1963, Yakowitz & Spragins 1968; Wenliang &
 Kanagawa 2020. The ELBO is tight exactly where the columns of the loadings are orthogonal (Hadamard). A mixture's weights need not sum to one here: a signed measure that is

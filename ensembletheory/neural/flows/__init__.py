@@ -1,0 +1,1 @@
+"""Flow matching and coupling flows, and what their likelihoods cost."""

@@ -1,0 +1,1 @@
+"""Neural Hamiltonian flows and generative networks."""

@@ -1,0 +1,1 @@
+"""Ratios of jump processes and velocities of telegraph flows."""

@@ -1,0 +1,1 @@
+"""Score networks, learned by denoising, and what is done to them."""

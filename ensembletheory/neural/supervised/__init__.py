@@ -1,0 +1,1 @@
+"""Regressors, classifiers and networks of several inputs."""

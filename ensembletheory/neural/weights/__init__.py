@@ -1,0 +1,1 @@
+"""Weight space: symmetries of perceptrons, matching, barriers, and distances of functions."""
