@@ -71,6 +71,16 @@ def test_the_evaluations_of_the_readme_are_those_it_names():
     assert [float(line.split()[1]) for line in printed.getvalue().splitlines()] == [4, 1, 10, 10, 12]
 
 
+@pytest.mark.verify
+def test_the_networks_of_the_readme_gain_what_exact_scores_gain():
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(next(block for block in PYTHON if "fit_ensemble" in block), {})
+    trained, exact = (float(line.split()[1]) for line in printed.getvalue().splitlines() if line.split()[0] == "gain")
+    assert exact > 0.19
+    assert abs(trained - exact) < 0.02  # what 3,000 steps leave to be learned
+
+
 @pytest.mark.parametrize("name", FACE)
 def test_every_public_name_resolves_and_is_documented(name):
     assert getattr(et, name).__doc__
