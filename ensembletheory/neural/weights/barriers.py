@@ -32,6 +32,7 @@ from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimate import Estimate
+from ensembletheory.neural.perceptron import Perceptron
 
 __all__ = ["Barrier", "averaging_bound", "averaging_gap", "barrier", "losses_along", "segment"]
 
@@ -96,10 +97,16 @@ def averaging_bound(a: Any, b: Any, inputs: Numbers, t: Numbers = 0.5) -> Estima
     """The bound int G(t, s) |phi''(s)| ds on `averaging_gap`, by quadrature.
 
     Raises:
-        ValueError: if the models differ in structure, or an activation has a kink, where there is no second derivative.
+        ValueError: if the models differ in structure, hold no perceptron, or one of their perceptrons an activation with a kink or a jump on [-8, 8], where there is no
+            second derivative.
     """
     _require_alike(a, b)
-    if _kinked(getattr(a, "activation", None)):
+    activations = _activations(a)
+    if not activations:
+        refuse(
+            "a", f"a {type(a).__name__} without perceptrons", "a model whose activations are those of its perceptrons", "Of others it is not known whether they are smooth."
+        )
+    if any(map(_kinked, activations)):
         refuse("a", "a network with a kinked activation", "one that is twice differentiable along the segment", "Use tanh, SiLU or softplus.")
     return _averaging_bound(a, b, as_floats("inputs", inputs), as_floats("t", t))
 
@@ -143,10 +150,16 @@ def _require_alike(a: Any, b: Any) -> None:
         refuse("b", f"a model with arrays of shapes {shapes[1]}", f"{shapes[0]}, and the structure of `a`", "Only models of one structure have a segment between them.")
 
 
-def _kinked(activation: Callable[[Array], Array] | None) -> bool:
-    """Whether the slopes of the activation on both sides of 0 differ by more than a smooth function's."""
-    if activation is None:
-        return False
+def _activations(model: Any) -> list[Callable[[Array], Array]]:
+    """Those of the perceptrons in a model."""
+    parts = jax.tree.leaves(model, is_leaf=lambda part: isinstance(part, Perceptron))
+    return [part.activation for part in parts if isinstance(part, Perceptron)]
+
+
+def _kinked(activation: Callable[[Array], Array]) -> bool:
+    """Whether the largest step of f or f' from point to point of a grid stays what it is, instead of halving, when the grid is twice as fine."""
     with jax.ensure_compile_time_eval():
-        values = np.asarray(activation(jnp.asarray([-2e-6, -1e-6, 1e-6, 2e-6])))
-    return abs((values[3] - values[2]) - (values[1] - values[0])) > 0.1 * 1e-6
+        grid = jnp.linspace(-8.0, 8.0, 2**13 + 1)
+        curves = np.stack(jax.jvp(activation, (grid,), (jnp.ones_like(grid),)))
+    fine, coarse = (np.max(np.abs(np.diff(curves[:, ::stride], axis=1)), axis=1) for stride in (1, 2))
+    return bool(np.any(fine > 0.75 * coarse))

@@ -13,7 +13,9 @@ The function stays if the activation f commutes with g_l entry by entry, f(g x) 
 | f(c x) = c f(x) for c > 0 (ReLU, leaky)     | permutations times positive scalings             | generic only: dead units are free, parallel units trade     |
 | any other (SiLU, softplus)                  | permutations, h!                                 |                                                             |
 
-What kind an activation is, is measured at a few points. Permutations and signs act by isometries; scalings do not, so that weights are first moved along their orbit to where
+Activations with symmetries of another form are refused: f(-x) = c - f(x) with c other than 0 (sigmoid), whose units may change sign if the next bias is shifted; even f, the
+signs of whose incoming weights are free; f(c x) = c^a f(x) with a other than 1, whose scalings are not the inverse of each other on both sides. `permutations_of` serves for
+them, but is not all. What kind an activation is, is measured at a few points. Permutations and signs act by isometries; scalings do not, so that weights are first moved along their orbit to where
 the rows (W_l b_l) of hidden layers have length one. The quotient metric min_g |a - g . b| is weight matching (`ensembletheory.neural.weights.matching`): exact with one hidden
 layer and for few units; else a local minimum, an upper bound.
 
@@ -30,6 +32,7 @@ so ensembles of scores, velocities, potentials or probabilities need no alignmen
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -100,10 +103,11 @@ class PerceptronSymmetry(Symmetry):
 
 
 def symmetry_of(network: Perceptron) -> PerceptronSymmetry:
-    """All known symmetries of a perceptron; see the table of the module.
+    """The symmetries of a perceptron, by the table of the module.
 
     Raises:
-        ValueError: if it has no hidden layer, or its activation is linear, so that more than the table lists leaves its function as it is.
+        ValueError: if it has no hidden layer, or more than the table lists leaves its function as it is: its activation is linear, even, a constant less its mirror image, or
+            homogeneous of a degree other than 1.
     """
     return _symmetry(network, _kind(network.activation))
 
@@ -189,7 +193,23 @@ def _kind(activation: Callable[[Array], Array]) -> type[Group]:
     homogeneous = all(np.allclose(value, c * at, rtol=1e-5, atol=1e-6) for value, c in zip(scaled, _FACTORS, strict=True))
     if odd and homogeneous:
         refuse("network", "a linear activation", "one that is not linear", "Any invertible matrix then moves its hidden units; compare the product of its layers.")
+    if further := _further(at, opposite, scaled, odd or homogeneous):
+        refuse(
+            "network", f"an activation {further}", "one without symmetries of that form", "Use `permutations_of` for its relabellings, which are not all of its symmetries."
+        )
     return SignedPermutations if odd else PositiveMonomial if homogeneous else Permutations
+
+
+def _further(at: np.ndarray, opposite: np.ndarray, scaled: Sequence[np.ndarray], listed: bool) -> str:
+    """In words, what symmetry the values f(x), f(-x) and f(c x) show that the table of the module does not list; empty if none."""
+    alike = partial(np.allclose, rtol=1e-5, atol=1e-6)
+    if alike(opposite, at):
+        return "that is even, f(-x) = f(x)"
+    if not listed and alike(opposite + at, opposite[0] + at[0]):
+        return f"with f(-x) = {opposite[0] + at[0]:.4g} - f(x)"
+    if not (listed and alike(scaled[0], _FACTORS[0] * at)) and all(alike(np.outer(value, at), np.outer(at, value)) for value in scaled):
+        return "with f(c x) proportional to f(x), by another factor than c"
+    return ""
 
 
 def _moved(left: np.ndarray | None, layer: Any, right: np.ndarray | None) -> Any:

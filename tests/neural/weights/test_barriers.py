@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from jaxtyping import Array, Float
 from scipy import integrate
 
-from ensembletheory.neural import averaging_bound, averaging_gap, barrier, losses_along, segment, symmetry_of
+from ensembletheory.neural import Perceptron, averaging_bound, averaging_gap, barrier, losses_along, segment, symmetry_of
+from ensembletheory.neural.weights.barriers import _kinked
 from tests.neural.networks import drawn, values
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -119,6 +120,39 @@ def test_two_linear_layers_attain_the_bound_and_half_of_it_is_too_little(t):
     assert got > bound / 2
 
 
+class Scaled(eqx.Module):
+    """A network that is not a perceptron but holds one."""
+
+    network: Perceptron
+    scale: Float[Array, ""]
+
+    def __call__(self, x):
+        return self.scale * self.network(x)
+
+
+def scaled(activation):
+    return tuple(Scaled(network, np.asarray(size)) for network, size in zip(pair(5, activation=activation), (0.5, 2.0), strict=True))
+
+
+def test_the_bound_holds_of_models_that_hold_a_smooth_perceptron():
+    """phi'' has the share of the scale too: the gap by NumPy is not that of the networks alone."""
+    a, b = scaled(jnp.tanh)
+    middle = 1.25 * values(between(a.network, b.network, 0.5), X)
+    exact = np.sqrt(np.mean((middle - 0.25 * values(a.network, X) - values(b.network, X)) ** 2))
+    got, bound = float(averaging_gap(a, b, X)), averaging_bound(a, b, X)
+    assert got == pytest.approx(exact, rel=1e-10)
+    assert got <= float(bound) + float(bound.error)
+
+
+KINKED = {"relu": jax.nn.relu, "leaky": jax.nn.leaky_relu, "hard tanh": jax.nn.hard_tanh, "relu6": jax.nn.relu6, "hard SiLU": jax.nn.hard_silu, "abs": jnp.abs, "step": jnp.sign}
+SMOOTH = {"tanh": jnp.tanh, "SiLU": jax.nn.silu, "softplus": jax.nn.softplus, "elu": jax.nn.elu, "sine": lambda x: jnp.sin(10 * x), "linear": identity, "cube": lambda x: x**3}
+
+
+@pytest.mark.parametrize("name", KINKED | SMOOTH)
+def test_kinks_are_found_wherever_they_lie(name):
+    assert _kinked((KINKED | SMOOTH)[name]) == (name in KINKED)
+
+
 def test_mistakes_are_refused():
     a, b = pair(0)
     for mistake, message in (
@@ -126,6 +160,8 @@ def test_mistakes_are_refused():
         (lambda: barrier(LOSS, a, pair(0, depth=2)[0]), "`b`: got a model with arrays of shapes"),
         (lambda: averaging_gap(a, pair(0, activation=jax.nn.relu)[0], X), "`b`: got a model"),
         (lambda: averaging_bound(*pair(0, activation=jax.nn.relu), X), "`a`: got a network with a kinked activation"),
+        (lambda: averaging_bound(*scaled(jax.nn.hard_tanh), X), "`a`: got a network with a kinked activation"),
+        (lambda: averaging_bound(*(SquaredError(LOSS.x, LOSS.y),) * 2, X), "`a`: got a SquaredError without perceptrons"),
         (lambda: losses_along(LOSS, a, b, [0.0, np.nan]), "`times`: got 1 NaN"),
     ):
         with pytest.raises(ValueError, match=message):

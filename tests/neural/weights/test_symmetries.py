@@ -214,6 +214,22 @@ def test_arrays_keep_their_kind_and_precision_and_can_be_traced():
         np.testing.assert_array_equal(x, y)
 
 
+FURTHER = [
+    (jax.nn.sigmoid, r"with f\(-x\) = 1 - f\(x\)"),
+    (lambda x: jnp.exp(-(x**2)), "that is even"),
+    (jnp.abs, "that is even"),
+    (lambda x: x**3, r"with f\(c x\) proportional to f\(x\)"),
+    (lambda x: jax.nn.relu(x) ** 2, r"with f\(c x\) proportional to f\(x\)"),
+]
+
+
+def test_what_is_refused_has_symmetries_that_relabellings_miss():
+    """A unit of each kind with other weights and the same function: its sign turned (the bias shifted), or its weights doubled and its share divided."""
+    u = np.random.default_rng(0).normal(size=50)
+    for (f, _), share, scale, shift in zip(FURTHER, (-1, 1, 1, 1 / 8, 1 / 4), (-1, -1, -1, 2, 2), (1, 0, 0, 0, 0), strict=True):
+        np.testing.assert_allclose(share * np.asarray(f(scale * u)) + shift, np.asarray(f(u)), rtol=1e-12)
+
+
 def _mistakes():
     rng = np.random.default_rng(0)
     network, other = drawn(rng, 3, 2, 4, 1, jnp.tanh), drawn(rng, 3, 2, 5, 1, jnp.tanh)
@@ -222,6 +238,7 @@ def _mistakes():
         (lambda: symmetry_of(drawn(rng, 3, 2, 4, 0, jnp.tanh)), "`network`: got a perceptron without hidden layers"),
         (lambda: symmetry_of(jax.tree.map(lambda layer: layer[None], network)), r"`network`: got layers of shape \(1, 4, 4\); expected one network"),
         (lambda: symmetry_of(drawn(rng, 3, 2, 4, 1, lambda x: 2 * x)), "`network`: got a linear activation"),
+        *((lambda f=f: symmetry_of(drawn(rng, 3, 2, 4, 1, f)), f"`network`: got an activation {words}") for f, words in FURTHER),
         (lambda: symmetry_of(network).act(np.eye(4), other), r"`parameters`: got hidden layers of widths \[5\]; expected \[4\]"),
         (lambda: symmetry_of(network).distance(network, drawn(rng, 2, 2, 4, 1, jnp.tanh)), "`b`: got layers of shapes"),
         (lambda: symmetry_of(dead).section(dead), "`parameters`: got a unit of hidden layer 1 without weights"),
