@@ -15,7 +15,9 @@ The function stays if the activation f commutes with g_l entry by entry, f(g x) 
 
 Activations with symmetries of another form are refused: f(-x) = c - f(x) with c other than 0 (sigmoid), whose units may change sign if the next bias is shifted; even f, the
 signs of whose incoming weights are free; f(c x) = c^a f(x) with a other than 1, whose scalings are not the inverse of each other on both sides. `permutations_of` serves for
-them, but is not all. What kind an activation is, is measured at a few points. Permutations and signs act by isometries; scalings do not, so that weights are first moved along their orbit to where
+them, but is not all.
+
+What kind an activation is, is measured at a few points. Permutations and signs act by isometries; scalings do not, so that weights are first moved along their orbit to where
 the rows (W_l b_l) of hidden layers have length one. The quotient metric min_g |a - g . b| is weight matching (`ensembletheory.neural.weights.matching`): exact with one hidden
 layer and for few units; else a local minimum, an upper bound.
 

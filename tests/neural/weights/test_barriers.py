@@ -144,8 +144,8 @@ def test_the_bound_holds_of_models_that_hold_a_smooth_perceptron():
     assert got <= float(bound) + float(bound.error)
 
 
-KINKED = {"relu": jax.nn.relu, "leaky": jax.nn.leaky_relu, "hard tanh": jax.nn.hard_tanh, "relu6": jax.nn.relu6, "hard SiLU": jax.nn.hard_silu, "abs": jnp.abs, "step": jnp.sign}
-SMOOTH = {"tanh": jnp.tanh, "SiLU": jax.nn.silu, "softplus": jax.nn.softplus, "elu": jax.nn.elu, "sine": lambda x: jnp.sin(10 * x), "linear": identity, "cube": lambda x: x**3}
+KINKED = {"relu": jax.nn.relu, "leaky": jax.nn.leaky_relu, "hard tanh": jax.nn.hard_tanh, "relu6": jax.nn.relu6, "hard SiLU": jax.nn.hard_silu, "step": jnp.sign}
+SMOOTH = {"tanh": jnp.tanh, "SiLU": jax.nn.silu, "softplus": jax.nn.softplus, "elu": jax.nn.elu, "sine": lambda x: jnp.sin(10 * x), "linear": identity}
 
 
 @pytest.mark.parametrize("name", KINKED | SMOOTH)
