@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
-__all__ = ["Numbers", "as_floats", "is_concrete", "missing_extra", "refuse"]
+__all__ = ["Numbers", "as_floats", "checked_count", "is_concrete", "missing_extra", "refuse"]
 
 
 Numbers = ArrayLike | Sequence  # what users may pass for an array
@@ -30,6 +30,17 @@ def missing_extra(package: str, extra: str) -> NoReturn:
 def is_concrete(*arrays: Any) -> bool:
     """Whether every array holds values that can be looked at (none is traced by jit, vmap or grad)."""
     return not any(isinstance(array, Tracer) for array in arrays)
+
+
+def checked_count(argument: str, count: int, least: int) -> int:
+    """A whole number that is at least `least`.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < least:
+        refuse(argument, repr(count), f"a whole number >= {least}", "It counts what is drawn or built.")
+    return int(count)
 
 
 def as_floats(argument: str, value: Numbers) -> Float[Array, "..."]:

@@ -16,6 +16,7 @@ threads as there are cores: one member hardly uses more than one core, and a pro
 The result is a stack, a model whose arrays have a leading axis K.
 """
 
+import operator
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,14 +70,24 @@ class Recipe:
     chunk: int = 100
 
     def __post_init__(self):
+        self._convert(operator.index, "a whole number", ("steps", "chunk"))
+        self._convert(float, "a number", ("learning_rate", "ema_decay", "clip"))
         if self.chunk < 1 or self.steps < 1 or self.steps % self.chunk:
             refuse("steps", f"{self.steps} steps in chunks of {self.chunk}", "a positive multiple of chunk", "Choose a chunk that divides the steps.")
-        if not (self.learning_rate > 0 and self.clip > 0):
-            refuse("learning_rate and clip", f"{self.learning_rate} and {self.clip}", "positive numbers", "clip=inf switches clipping off.")
+        if not (0 < self.learning_rate < np.inf and self.clip > 0):
+            refuse("learning_rate and clip", f"{self.learning_rate} and {self.clip}", "positive numbers, the first finite", "clip=inf switches clipping off.")
         if not 0 <= self.ema_decay < 1:
             refuse("ema_decay", f"{self.ema_decay}", "a number in [0, 1)", "0 makes the average equal to the last model.")
         if self.schedule not in ("cosine", "constant"):
             refuse("schedule", repr(self.schedule), "'cosine' or 'constant'", "Spell it so.")
+
+    def _convert(self, kind: Callable[[Any], int | float], expected: str, names: Sequence[str]) -> None:
+        """Plain numbers of Python, which a checkpoint can hold, in place of those of NumPy."""
+        for name in names:
+            try:
+                object.__setattr__(self, name, kind(getattr(self, name)))
+            except (TypeError, ValueError):
+                refuse(name, repr(getattr(self, name)), expected, "Convert it first.")
 
 
 class Trained(eqx.Module):
@@ -105,10 +116,11 @@ def train(key: PRNGKeyArray, model: Any, loss: Loss, recipe: Recipe, checkpoint:
 
     Raises:
         FloatingPointError: if the loss or its gradient is not finite; it names the step and the last good checkpoint.
-        ValueError: if the checkpoint was written by a run with another key, recipe or model.
+        ValueError: if the checkpoint was written by a run with another key, recipe, model or loss, as far as
+            `ensembletheory.neural.checkpoints` can tell.
     """
     model, loss = _strong(model), _strong(loss)
-    (state,), losses = _run([_initial(model, recipe)], [key], [loss], recipe, checkpoint, _identity(key, model, loss, recipe))
+    (state,), losses = _run([_initial(model, recipe)], [key], [loss], recipe, checkpoint, {} if checkpoint is None else _identity(key, model, loss, recipe))
     return Trained(state.model, state.average, jnp.asarray(losses[0]))
 
 
@@ -130,7 +142,7 @@ def train_ensemble(key: PRNGKeyArray, initialise: Initialise | Sequence[Initiali
     losses, begin = ([_strong(part) for part in parts] for parts in (losses, [initialise] * len(losses) if callable(initialise) else initialise))
     init_keys, train_keys = jax.vmap(lambda k: member_keys(key, k))(jnp.arange(len(losses)))
     states = members(_begun(stack(begin), init_keys, recipe))
-    identity = _identity(key, [state.model for state in states], losses, recipe)
+    identity = {} if checkpoint is None else _identity(key, [state.model for state in states], losses, recipe)
     states, values = _run(states, list(train_keys), losses, recipe, checkpoint, identity)
     return Trained(stack([state.model for state in states]), stack([state.average for state in states]), jnp.asarray(values))
 

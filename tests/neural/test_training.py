@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -5,9 +10,12 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.neural import Recipe, member, train, train_ensemble
+from ensembletheory.laws import FiniteLaw
+from ensembletheory.neural import DropoutLearner, FlowMatching, IndependentPairs, Perceptron, Recipe, ScoreLearner, TransportedPairs, member, train, train_ensemble
 from ensembletheory.neural import training as module
+from ensembletheory.neural.checkpoints import fingerprint
 from ensembletheory.neural.training import member_keys
+from ensembletheory.processes import LinearInterpolant, SubVariancePreserving, VariancePreserving
 
 
 class Point(eqx.Module):
@@ -136,12 +144,22 @@ def test_a_gradient_that_is_not_finite_stops_training():
         train(KEY, Point(jnp.zeros(3)), lambda model, key: jnp.sqrt(model.w[0]), CLIMB)
 
 
+class Farther(NoisyDistance):
+    """The same arrays, and another loss."""
+
+    def __call__(self, model: Point, key: PRNGKeyArray) -> Float[Array, ""]:
+        return 2 * super().__call__(model, key)
+
+
 @pytest.mark.parametrize(
     ("changed", "names"),
     [
         ({"key": jax.random.key(8)}, "key"),
         ({"model": Point(jnp.ones(3))}, "initial model"),
         ({"loss": NoisyDistance(jnp.ones(3))}, "loss"),
+        ({"loss": Farther(LOSS.centre)}, "loss"),
+        ({"loss": lambda model, key: LOSS(model, key)}, "loss"),
+        ({"model": Point(START.w, "another")}, "initial model"),
         ({"recipe": Recipe(steps=40, chunk=10, clip=2.0)}, "recipe"),
         ({"recipe": Recipe(steps=60, chunk=10)}, "recipe"),  # a cosine knows its end
     ],
@@ -153,13 +171,83 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, changed, names):
         train(**arguments | changed)
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-40], lambda content: b"\xff" + content, lambda content: b"[1]\n" + content])
+ROWS = FiniteLaw([[0.0, 1.0], [2.0, -1.0]])
+SCORE = ScoreLearner(VariancePreserving(), batch=16)
+
+
+def closing_over(number):
+    return lambda model, key: number * LOSS(model, key)
+
+
+def calling_itself(model, key):
+    return calling_itself
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (SCORE.loss(ROWS), ScoreLearner(SubVariancePreserving(), batch=16).loss(ROWS)),
+        (SCORE.loss(ROWS), ScoreLearner(VariancePreserving(), batch=64).loss(ROWS)),
+        (DropoutLearner(SCORE, 0.1).loss(ROWS), DropoutLearner(SCORE, 0.2).loss(ROWS)),
+        (FlowMatching(LinearInterpolant(), ROWS, IndependentPairs(), 16), FlowMatching(LinearInterpolant(), ROWS, TransportedPairs(16), 16)),
+        tuple(eqx.tree_at(lambda p: p.layers, Perceptron(KEY, 1, 1, 2, 1, f), Perceptron(KEY, 1, 1, 2, 1).layers) for f in (jax.nn.relu, jax.nn.silu)),
+        (closing_over(1.0), closing_over(2.0)),
+        (lambda model, key: 1.0, lambda model, key: 2.0),
+        (eqx.filter_jit(closing_over(1.0)), eqx.filter_jit(closing_over(2.0))),
+        (jax.tree_util.Partial(calling_itself, 1), jax.tree_util.Partial(calling_itself, 2)),
+        ({"a": 1}, {"b": 1}),
+        (np.ones(2), np.ones((2, 1))),
+    ],
+)
+def test_runs_of_equal_arrays_and_other_classes_sizes_rates_or_functions_are_told_apart(first, second):
+    assert fingerprint(first) != fingerprint(second)
+    assert fingerprint(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True) if eqx.is_array(leaf) else leaf, first)) == fingerprint(first)
+
+
+PROGRAM = """
+import jax, jax.numpy as jnp
+from ensembletheory.neural.checkpoints import fingerprint
+from ensembletheory.neural.scores.score_learner import ScoreLearner
+from ensembletheory.processes import VariancePreserving
+
+def own(model, key):
+    return own if model in {"a", "b", "c"} else [lambda: {1.0, "d"}]
+
+print(fingerprint([jax.random.key(1), own, jax.jit(own), jax.nn.relu, jnp.tanh, jnp.add, ScoreLearner(VariancePreserving())]))
+"""
+
+
+@pytest.mark.verify
+def test_a_fingerprint_is_the_same_in_every_process():
+    """Of what has neither an address nor an order of its own: jitted and recursive functions, and sets among their constants."""
+    told = [subprocess.run([sys.executable, "-c", PROGRAM], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout for seed in "12"]
+    assert len(told[0].strip()) == 16
+    assert told[0] == told[1]
+
+
+def flipped(content: bytes) -> bytes:
+    """One bit of one parameter, of which the format knows nothing."""
+    return content[:-4] + bytes([content[-4] ^ 1]) + content[-3:]
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-40], flipped, lambda content: b"\xff" + content, lambda content: b"[1]\n" + content])
 def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     path = tmp_path / "run"
     train(KEY, START, LOSS, Recipe(steps=10, chunk=10), path)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match="`checkpoint`: got .*cannot be read"):
         train(KEY, START, LOSS, Recipe(steps=10, chunk=10), path)
+
+
+def test_a_checkpoint_that_is_a_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`checkpoint`: got .*cannot be read .*expected a file that can be read and written"):
+        train(KEY, START, LOSS, Recipe(steps=10, chunk=10), tmp_path)
+
+
+def test_numbers_of_numpy_make_a_recipe_that_a_checkpoint_holds(tmp_path: Path):
+    recipe = Recipe(steps=np.int64(20), chunk=np.int32(10), learning_rate=np.float32(0.5), clip=np.float64(2.0), ema_decay=np.float32(0.5))  # pyright: ignore[reportArgumentType]
+    assert recipe == Recipe(steps=20, chunk=10, learning_rate=0.5, clip=2.0, ema_decay=0.5)
+    assert identical(train(KEY, START, LOSS, recipe, tmp_path / "run"), train(KEY, START, LOSS, recipe, tmp_path / "run"))
 
 
 def test_a_checkpoint_with_more_steps_than_asked_for_is_refused(tmp_path):
@@ -169,7 +257,10 @@ def test_a_checkpoint_with_more_steps_than_asked_for_is_refused(tmp_path):
         train(KEY, START, LOSS, shorter, tmp_path / "run")
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 25}, {"steps": 0}, {"chunk": 0}, {"learning_rate": 0.0}, {"clip": -1.0}, {"ema_decay": 1.0}, {"learning_rate": float("nan")}])
+RATES = [{"learning_rate": rate} for rate in (0.0, float("nan"), float("inf"), "a")]
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 25}, {"steps": 20.0}, {"steps": 0}, {"chunk": 0}, {"clip": -1.0}, {"ema_decay": 1.0}, *RATES])
 def test_a_recipe_out_of_range_is_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         Recipe(**{"steps": 20, "chunk": 10} | wrong)
