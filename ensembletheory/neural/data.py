@@ -13,12 +13,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.laws import FiniteLaw, Law
 
-__all__ = ["Data", "as_data", "bootstrap_sample", "subset_sample"]
+__all__ = ["Data", "as_data", "bootstrap_sample", "require_spread", "scale_of", "subset_sample"]
 
 Data = Law | Numbers
 
@@ -40,6 +40,30 @@ def as_data(data: Data) -> Law:
     return FiniteLaw(rows)
 
 
+def scale_of(law: Law) -> Float[Array, ""]:
+    """The root c of the variance per coordinate, c^2 = tr Cov / d: the unit in which networks see data.
+
+    Raises:
+        ValueError: if the law is one of rows whose values can be looked at, and none varies.
+    """
+    require_spread(law)
+    return jnp.sqrt(jnp.trace(law.cov) / law.dim)
+
+
+def require_spread(law: Law, every: bool = False) -> None:
+    """Refuse a law of rows, whose values can be looked at, that do not vary: along no coordinate, or not along `every` one.
+
+    Raises:
+        ValueError: naming the constant columns.
+    """
+    if not isinstance(law, FiniteLaw) or not is_concrete(law.points, law.weights):
+        return
+    constant = np.ptp(np.asarray(law.points)[np.asarray(law.weights) > 0], axis=0) == 0
+    if np.any(constant) if every else np.all(constant):
+        got = f"rows whose columns {np.flatnonzero(constant).tolist()} are constant"
+        refuse("law", got, "rows that vary", "A model sees data in units of their spread. A sample of few rows may hold one only: take more, or leave constant columns out.")
+
+
 @eqx.filter_jit
 def bootstrap_sample(key: PRNGKeyArray, law: FiniteLaw) -> FiniteLaw:
     """The law of as many rows, drawn with replacement."""
@@ -49,11 +73,13 @@ def bootstrap_sample(key: PRNGKeyArray, law: FiniteLaw) -> FiniteLaw:
 
 
 def subset_sample(key: PRNGKeyArray, law: FiniteLaw, share: float) -> FiniteLaw:
-    """The law of a share of the rows, drawn without replacement.
+    """The law of a share of the rows, drawn without replacement from rows of equal weight.
 
     Raises:
-        ValueError: if the share is not in (0, 1] or leaves fewer than two rows.
+        ValueError: if the share is not in (0, 1] or leaves fewer than two rows, or weights are known to be unequal.
     """
+    if is_concrete(law.weights) and np.ptp(law.weights) > 1e-6 / len(law.weights):
+        refuse("law", "rows of unequal weights", "equal weights", "A bootstrap draws by weight; or give each row as often as it counts.")
     n = len(law.weights)
     size = round(share * n) if 0 < share <= 1 else 0
     if size < 2:

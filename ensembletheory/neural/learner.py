@@ -71,7 +71,8 @@ def fit_ensemble(
         checkpoint: as in `train`.
 
     Raises:
-        FloatingPointError, ValueError: as `train_ensemble` and `as_data`; if there is no member, or rows are to be resampled and there are none.
+        FloatingPointError, ValueError: as `train_ensemble` and `as_data`; if there is no member, or rows are to be resampled and there are none, or members
+            have laws of their own.
     """
     resample_key, run = jax.random.split(key)
     laws = _laws(resample_key, data, members, resample)
@@ -89,11 +90,13 @@ def _laws(key: PRNGKeyArray, data: Data | list[Law], members: int, resample: Lit
     if isinstance(data, list) and data and isinstance(data[0], Law):
         if len(data) != members:
             refuse("data", f"{len(data)} laws for {members} members", "one law a member", "Or one law for all of them.")
+        if resample is not None:
+            refuse("resample", f"{resample!r} with one law a member", "None", "Members see different data already; resample the laws before.")
         return list(data)
     law = as_data(data)  # pyright: ignore[reportArgumentType]
     if resample is None:
         return [law] * members
-    if isinstance(resample, str) and resample != "bootstrap":
+    if isinstance(resample, bool) or (isinstance(resample, str) and resample != "bootstrap"):
         refuse("resample", repr(resample), "'bootstrap', a share of the rows, or None", "Spell it so.")
     if not isinstance(law, FiniteLaw):
         refuse("resample", f"{resample!r} of a {type(law).__name__}", "None", "A law of which new draws can be made has no rows to resample; give rows (n, d).")

@@ -13,16 +13,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ensembletheory.errors import checked_count
+
 __all__ = ["Perceptron"]
 
 
 class Perceptron(eqx.Module):
-    """`depth` hidden layers of `width` units, f = `activation`, between `inputs` and `outputs`."""
+    """`depth` hidden layers of `width` units, f = `activation`, between `inputs` and `outputs`.
+
+    Raises:
+        ValueError: if a layer has no units.
+    """
 
     layers: tuple[Float[Array, "outputs inputs_and_one"], ...]
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(self, key: PRNGKeyArray, inputs: int, outputs: int, width: int, depth: int, activation: Callable[[Array], Array] = jax.nn.silu):
+        for name, size in {"inputs": inputs, "outputs": outputs, "width": width}.items():
+            checked_count(name, size, 1)
+        checked_count("depth", depth, 0)
         shapes = [(after, before + 1) for before, after in pairwise([inputs, *[width] * depth, outputs])]
         ends = np.cumsum([after * before for after, before in shapes])
         draws = jnp.split(jax.random.normal(key, (int(ends[-1]),)), ends[:-1])  # one draw: every draw is a program of its own to compile

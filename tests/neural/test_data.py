@@ -5,8 +5,22 @@ import numpy as np
 import pytest
 
 from ensembletheory.laws import FiniteLaw, Gaussian
-from ensembletheory.neural import as_data
-from ensembletheory.neural.data import bootstrap_sample, subset_sample
+from ensembletheory.neural import (
+    CouplingFlow,
+    CouplingFlowLearner,
+    FlowMatchingLearner,
+    KacLearner,
+    ScoreLearner,
+    ScoreNetwork,
+    Vae,
+    VaeLearner,
+    VelocityNetwork,
+    as_data,
+    fit,
+    fit_ensemble,
+)
+from ensembletheory.neural.data import bootstrap_sample, scale_of, subset_sample
+from ensembletheory.processes import LinearInterpolant, Telegraph, VariancePreserving
 from tests.helpers import assert_mean
 
 ROWS = np.array([[0.0, 1.0], [2.0, -1.0], [0.5, 0.3], [-1.0, 4.0], [0.2, 0.1]])
@@ -65,6 +79,38 @@ def test_data_from_which_nothing_is_learned_are_refused(rows, told):
 def test_a_share_that_leaves_no_two_rows_is_refused(share):
     with pytest.raises(ValueError, match=r"`share`: got .* of 5 rows; expected a share in \(0, 1\] that leaves two rows or more"):
         subset_sample(KEYS[0], FiniteLaw(ROWS), share)
+
+
+def test_the_scale_is_the_root_of_the_variance_per_coordinate():
+    p = np.array([0.1, 0.4, 0.2, 0.05, 0.25])
+    np.testing.assert_allclose(scale_of(FiniteLaw(ROWS, p)), np.sqrt(np.mean(p @ (ROWS - p @ ROWS) ** 2)), rtol=1e-12)
+
+
+POINT, FLAT = FiniteLaw(ROWS[[0, 0, 1]], [0.5, 0.5, 0.0]), FiniteLaw(ROWS * [1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda key: ScoreNetwork(key, VariancePreserving(), POINT),
+        lambda key: VelocityNetwork(key, LinearInterpolant(), POINT),
+        lambda key: Vae(key, POINT, 1),
+        lambda key: CouplingFlow(key, FLAT),
+        lambda key: CouplingFlowLearner().loss(FLAT),
+        lambda key: fit_ensemble(key, ScoreLearner(VariancePreserving()), ROWS[:2], 12, resample="bootstrap"),
+        lambda key: fit(key, FlowMatchingLearner(LinearInterpolant()), POINT),
+        lambda key: fit(key, KacLearner(Telegraph()), POINT),
+        lambda key: fit(key, VaeLearner(1), POINT),
+    ],
+)
+def test_laws_without_the_spread_in_whose_units_a_model_sees_them_are_refused(build):
+    with pytest.raises(ValueError, match=r"`law`: got rows whose columns \[(0, )?1\] are constant; expected rows that vary"):
+        build(KEYS[0])
+
+
+def test_a_constant_column_is_no_matter_where_another_varies():
+    assert as_data(FLAT) is FLAT
+    assert float(scale_of(FLAT)) > 0
 
 
 def test_a_law_is_data_as_it_is():

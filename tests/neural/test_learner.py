@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float
 
-from ensembletheory.laws import Gaussian, Law
+from ensembletheory.laws import FiniteLaw, Gaussian, Law
 from ensembletheory.neural import Learner, Recipe, as_data, fit, fit_ensemble, member, train
 from ensembletheory.neural.data import bootstrap_sample, subset_sample
 from ensembletheory.neural.training import member_keys
@@ -98,6 +98,9 @@ def test_one_law_a_member(tmp_path):
         ({"data": [Gaussian([0.0], 1.0)]}, "`data`: got 1 laws for 3 members; expected one law a member"),
         ({"data": Gaussian([0.0], 1.0), "resample": "bootstrap"}, "`resample`: got 'bootstrap' of a Gaussian; expected None"),
         ({"resample": 0.1}, "`share`: got 0.1 of 4 rows"),
+        ({"data": [FiniteLaw(ROWS)] * 3, "resample": "bootstrap"}, "`resample`: got 'bootstrap' with one law a member; expected None"),
+        ({"resample": True}, "`resample`: got True; expected 'bootstrap', a share"),
+        ({"data": FiniteLaw(ROWS, [0.0, 0.0, 0.5, 0.5]), "resample": 0.5}, "`law`: got rows of unequal weights; expected equal weights"),
         ({"resample": "jackknife"}, "`resample`: got 'jackknife'; expected 'bootstrap', a share"),
         ({"data": ROWS[:1]}, "`data`: got shape"),
     ],

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import Numbers, missing_extra, refuse
 from ensembletheory.estimate import Estimate, monte_carlo
 from ensembletheory.laws import Law, standard_normal
+from ensembletheory.neural.data import require_spread
 from ensembletheory.neural.flows.maximum_likelihood import MaximumLikelihood
 from ensembletheory.neural.flows.operations import operations
 from ensembletheory.neural.learner import Learner
@@ -62,7 +63,7 @@ class CouplingFlow(Law):
         depth: number of hidden layers.
 
     Raises:
-        ValueError: if the dimension is below 2, or a number is out of its range.
+        ValueError: if the dimension is below 2, a number is out of its range, or rows do not vary along a coordinate.
     """
 
     leaves: tuple[Array, ...]
@@ -78,6 +79,7 @@ class CouplingFlow(Law):
         self.shape = _Shape(law.dim, layers, width, depth)
         self.leaves = tuple(_initial(key, self.shape))
         self.location, self.scales = law.mean, jnp.sqrt(jnp.diagonal(law.cov))
+        require_spread(law, every=True)
 
     @property
     def dim(self) -> int:
@@ -214,7 +216,12 @@ class CouplingFlowLearner(Learner):
         return CouplingFlow(key, law, self.layers, self.width, self.depth)
 
     def loss(self, law: Law) -> Loss:
-        """The mean surprise of draws of the law."""
+        """The mean surprise of draws of the law.
+
+        Raises:
+            ValueError: if rows do not vary along a coordinate.
+        """
+        require_spread(law, every=True)
         return MaximumLikelihood(law, self.batch)
 
 

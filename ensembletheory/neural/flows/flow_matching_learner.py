@@ -6,6 +6,7 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from ensembletheory.laws import Law
+from ensembletheory.neural.data import require_spread
 from ensembletheory.neural.flows.flow_matching import FlowMatching
 from ensembletheory.neural.flows.pairings import IndependentPairs, Pairing
 from ensembletheory.neural.flows.velocity_network import VelocityNetwork
@@ -40,5 +41,10 @@ class FlowMatchingLearner(Learner):
         return VelocityNetwork(key, self.process, law, self.width, self.depth)
 
     def loss(self, law: Law) -> Loss:
-        """Flow matching."""
+        """Flow matching.
+
+        Raises:
+            ValueError: if the law has no spread.
+        """
+        require_spread(law)
         return FlowMatching(self.process, law, self.coupling, self.batch, self.start)

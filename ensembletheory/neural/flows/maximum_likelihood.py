@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ensembletheory.errors import checked_count
 from ensembletheory.laws import Law
 
 __all__ = ["MaximumLikelihood"]
@@ -16,10 +17,16 @@ class MaximumLikelihood(eqx.Module):
     Args:
         law: the law p of the data.
         batch: draws a call.
+
+    Raises:
+        ValueError: if the batch is below 1.
     """
 
     law: Law
     batch: int = eqx.field(static=True, default=256)
+
+    def __check_init__(self):
+        checked_count("batch", self.batch, 1)
 
     def __call__(self, model: Law, key: PRNGKeyArray) -> Float[Array, ""]:
         """The loss of one batch."""

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import is_concrete, refuse
 from ensembletheory.fields import Field
 from ensembletheory.laws import Law
+from ensembletheory.neural.data import scale_of
 from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.processes import GaussianPath
 
@@ -41,6 +42,9 @@ class VelocityNetwork(Field):
         law: of the data, from which mean and scale are taken.
         width: units in a hidden layer.
         depth: number of hidden layers.
+
+    Raises:
+        ValueError: if the law has no spread, or a size is below 1.
     """
 
     network: Perceptron
@@ -50,7 +54,7 @@ class VelocityNetwork(Field):
 
     def __init__(self, key: PRNGKeyArray, process: GaussianPath, law: Law, width: int = 64, depth: int = 3):
         self.network = Perceptron(key, law.dim + 2 * len(_MULTIPLES), law.dim, width, depth)
-        self.process, self.mean, self.scale = process, law.mean, jnp.sqrt(jnp.trace(law.cov) / law.dim)
+        self.process, self.mean, self.scale = process, law.mean, scale_of(law)
 
     @property
     def kind(self) -> str:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.fields import Field
 from ensembletheory.laws import Law
+from ensembletheory.neural.data import scale_of
 from ensembletheory.neural.jumps.waves import wave_count, waves
 from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.processes import Telegraph
@@ -41,7 +42,7 @@ class KacVelocityNetwork(Field):
 
     def __init__(self, key: PRNGKeyArray, process: Telegraph, law: Law, width: int = 64, depth: int = 3):
         self.network = Perceptron(key, wave_count(law.dim), law.dim, width, depth)
-        self.process, self.mean, self.scale = process, law.mean, jnp.sqrt(jnp.trace(law.cov) / law.dim)
+        self.process, self.mean, self.scale = process, law.mean, scale_of(law)
 
     @property
     def kind(self) -> str:

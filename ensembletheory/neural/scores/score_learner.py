@@ -6,6 +6,7 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from ensembletheory.laws import Law
+from ensembletheory.neural.data import require_spread
 from ensembletheory.neural.learner import Learner
 from ensembletheory.neural.scores.score_matching import ScoreMatching
 from ensembletheory.neural.scores.score_network import ScoreNetwork
@@ -39,5 +40,10 @@ class ScoreLearner(Learner):
         return ScoreNetwork(key, self.process, law, self.width, self.depth)
 
     def loss(self, law: Law) -> Loss:
-        """Denoising score matching."""
+        """Denoising score matching.
+
+        Raises:
+            ValueError: if the law has no spread.
+        """
+        require_spread(law)
         return ScoreMatching(self.process, law, self.batch, self.start, self.weighting)

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.fields import Field
 from ensembletheory.laws import Law
+from ensembletheory.neural.data import scale_of
 from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.processes import GaussianPath
 
@@ -39,6 +40,9 @@ class ScoreNetwork(Field):
         law: of the data, from which mean and scale are taken.
         width: units in a hidden layer.
         depth: number of hidden layers.
+
+    Raises:
+        ValueError: if the law has no spread, or a size is below 1.
     """
 
     network: Perceptron
@@ -48,7 +52,7 @@ class ScoreNetwork(Field):
 
     def __init__(self, key: PRNGKeyArray, process: GaussianPath, law: Law, width: int = 64, depth: int = 3):
         self.network = Perceptron(key, law.dim + 1 + 2 * len(_FREQUENCIES), law.dim, width, depth)
-        self.process, self.mean, self.scale = process, law.mean, jnp.sqrt(jnp.trace(law.cov) / law.dim)
+        self.process, self.mean, self.scale = process, law.mean, scale_of(law)
 
     @property
     def kind(self) -> str:

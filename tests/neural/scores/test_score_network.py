@@ -82,3 +82,9 @@ def test_the_layers_begin_with_the_stated_variances():
     layers = Perceptron(jax.random.key(2), 199, 100, width=100, depth=2).layers
     for layer, gain in zip(layers, (2.0, 2.0, 1.0), strict=True):
         assert abs(np.mean(np.square(layer)) * layer.shape[1] / gain - 1) <= 5 * np.sqrt(2 / layer.size)
+
+
+@pytest.mark.parametrize(("sizes", "named"), [((0, 1, 4, 1), "inputs"), ((1, 0, 4, 1), "outputs"), ((1, 1, 0, 1), "width"), ((1, 1, 4, -1), "depth")])
+def test_a_perceptron_without_units_is_refused(sizes, named):
+    with pytest.raises(ValueError, match=f"`{named}`: got {min(sizes)}; expected a whole number"):
+        Perceptron(jax.random.key(0), *sizes)
