@@ -64,6 +64,8 @@ from ensembletheory.neural.scores.dropout import DropoutLearner as DropoutLearne
 from ensembletheory.neural.scores.dropout import ThinnedLoss as ThinnedLoss
 from ensembletheory.neural.scores.dropout import dropout_members as dropout_members
 from ensembletheory.neural.scores.dropout import thinned as thinned
+from ensembletheory.neural.scores.inconsistency import InexactGain as InexactGain
+from ensembletheory.neural.scores.inconsistency import inexact_gain as inexact_gain
 from ensembletheory.neural.scores.score_learner import ScoreLearner as ScoreLearner
 from ensembletheory.neural.scores.score_matching import ScoreMatching as ScoreMatching
 from ensembletheory.neural.scores.score_matching import denoising_loss as denoising_loss
