@@ -27,49 +27,15 @@ from ensembletheory.errors import refuse
 __all__ = ["operations"]
 
 _ELEMENTWISE = {
-    *("add", "add_any", "sub", "mul", "div", "neg", "abs", "sign", "max", "min", "square", "sqrt", "rsqrt", "pow", "integer_pow", "clamp", "atan2"),
-    *(
-        "exp",
-        "exp2",
-        "expm1",
-        "log",
-        "log1p",
-        "logistic",
-        "tanh",
-        "sin",
-        "cos",
-        "tan",
-        "erf",
-        "erfc",
-        "erf_inv",
-        "sinh",
-        "cosh",
-        "asinh",
-        "acosh",
-        "atanh",
-        "atan",
-        "asin",
-        "acos",
-        "cbrt",
-    ),
+    *("add", "add_any", "sub", "mul", "div", "neg", "abs", "sign", "max", "min", "square", "sqrt", "rsqrt", "cbrt", "pow", "integer_pow", "clamp", "atan2"),
+    *("exp", "exp2", "expm1", "log", "log1p", "logistic", "tanh", "sin", "cos", "tan", "erf", "erfc", "erf_inv", "sinh", "cosh"),
+    *("asinh", "acosh", "atanh", "atan", "asin", "acos"),
 }
 _REDUCING = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"}
 _MOVING = {
     *("broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "concatenate", "pad", "rev", "split", "slice", "dynamic_slice", "dynamic_update_slice", "gather"),
-    *(
-        "copy",
-        "copy_p",
-        "convert_element_type",
-        "bitcast_convert_type",
-        "reduce_precision",
-        "stop_gradient",
-        "optimization_barrier",
-        "device_put",
-        "sort",
-        "select_n",
-        "scatter",
-    ),
-    *("floor", "ceil", "round", "iota", "empty"),
+    *("copy", "copy_p", "convert_element_type", "bitcast_convert_type", "reduce_precision", "stop_gradient", "optimization_barrier", "device_put"),
+    *("sort", "select_n", "scatter", "floor", "ceil", "round", "iota", "empty"),
 }
 _ADDING = {"scatter-add", "scatter_add", "scatter-mul", "scatter_mul"}  # to the entries that are pointed at
 _CALLING = {"jit", "pjit", "closed_call", "core_call", "remote_call", "remat", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
