@@ -11,18 +11,26 @@ An `Estimate` is a triple (value, error, kind), in nats unless its maker says ot
 
 Sums and multiples add errors linearly, which is valid whatever the dependence of the terms (triangle inequality for bounds, Minkowski for standard errors), and
 take the least certain kind of their terms.
+
+The log of a mean of weights, each given by its log, has the error r, the relative standard error of the mean, and the bias -r^2 / 2 + O(r^3), for which it is corrected. That
+holds for small r only: where one of the draws outweighs all others r is 1 however far the mean is off. So the error is infinite from r = 0.3 on, which is where fewer than
+about 1 / r^2 = 11 draws do all the work. No draws tell of a place that none has reached.
 """
 
 from typing import Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-__all__ = ["Estimate", "closed_form", "monte_carlo"]
+from ensembletheory.errors import refuse
+
+__all__ = ["Estimate", "closed_form", "log_mean", "monte_carlo"]
 
 Kind = Literal["closed_form", "enclosure", "quadrature", "monte_carlo"]
+_MOST_RELATIVE = 0.3  # error of a mean whose log has one
 _BY_CERTAINTY: tuple[Kind, ...] = ("closed_form", "enclosure", "quadrature", "monte_carlo")
 
 
@@ -73,5 +81,22 @@ def as_estimate(value: Estimate | ArrayLike) -> Estimate:
 
 
 def monte_carlo(draws: Float[Array, " n"]) -> Estimate:
-    """The mean of independent draws with its standard error."""
+    """The mean of independent draws with its standard error.
+
+    Raises:
+        ValueError: if there are fewer than two.
+    """
+    if draws.size < 2:
+        refuse("samples", f"{draws.size}", "at least 2", "One draw does not tell its error.")
     return Estimate(jnp.mean(draws), jnp.std(draws, ddof=1) / jnp.sqrt(draws.size), "monte_carlo")
+
+
+def log_mean(logs: Float[Array, " n"]) -> Estimate:
+    """The log of the mean weight, of independent draws given by the logs of their weights; its error is infinite where a few draws outweigh the others. See the module.
+
+    Raises:
+        ValueError: if there are fewer than two.
+    """
+    value = jax.nn.logsumexp(logs) - np.log(logs.size)
+    relative = monte_carlo(jnp.exp(logs - value)).error
+    return Estimate(value + relative**2 / 2, jnp.where(relative < _MOST_RELATIVE, relative, jnp.inf), "monte_carlo")

@@ -12,8 +12,9 @@ with E over K independent draws. In `NeuralHamiltonianFlow` of Toth et al. (2020
 a learned. Energies are softplus perceptrons, whose gradients are smooth. What linear flows reach, and at what ELBO, is in `ensembletheory.hamiltonian`.
 
 **The log-density** log p(x) itself is estimated from n draws of the encoder widened to the deviations 2 sigma(q), as log of the mean weight plus half its squared error, which
-removes the bias of order 1/n. The encoder as it is would not do: the best one is narrower than the posterior, and of a model with correlation 1/2 its weights have no
-second moment (`ensembletheory.latent.iwae_threshold`, whose condition 2 D > S is here 8 D > S).
+removes the bias of order 1/n; where the encoder is so far off that a few draws outweigh all others the error is infinite (`ensembletheory.estimate`). The encoder as it is
+would not do: the best one is narrower than the posterior, and of a model with correlation 1/2 its weights have no second moment (`ensembletheory.latent.iwae_threshold`,
+whose condition 2 D > S is here 8 D > S).
 
 Leapfrog is written here for one field of two halves, since only those it needs are then differentiated, and the last slope of a step is the first of the next: training
 takes 0.4 of the time of the general scheme, to whose points it is equal.
@@ -28,12 +29,11 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.covariance import Diagonal
-from ensembletheory.errors import Numbers, refuse
-from ensembletheory.estimate import Estimate, monte_carlo
+from ensembletheory.errors import Numbers, checked_count, refuse
+from ensembletheory.estimate import Estimate, log_mean, monte_carlo
 from ensembletheory.hamiltonian import HamiltonianFlow
 from ensembletheory.laws import Gaussian, Law
 from ensembletheory.laws.law import checked_point
-from ensembletheory.neural.latent.variational import checked_count
 from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.processes import SeparableHamiltonian
 from ensembletheory.processes.hamiltonian import halves
@@ -104,9 +104,10 @@ class NeuralHamiltonianFlow(eqx.Module):
     steps: int = eqx.field(static=True)
 
     def __init__(self, hamiltonians: Sequence[SeparableHamiltonian], encoder: MomentumEncoder, prior: Law, steps: int, centre: Float[Array, " d"], scale: Float[Array, ""]):
-        self.hamiltonians, self.encoder, self.prior, self.steps, self.centre, self.scale = tuple(hamiltonians), encoder, prior, steps, centre, scale
-        if not self.hamiltonians or steps < 1:
-            refuse("hamiltonians, steps", f"{len(self.hamiltonians)} with {steps} steps", "at least one of each", "Nothing else moves the prior.")
+        self.hamiltonians, self.encoder, self.prior, self.centre, self.scale = tuple(hamiltonians), encoder, prior, centre, scale
+        self.steps = checked_count("steps", steps, 1)
+        if not self.hamiltonians:
+            refuse("hamiltonians", "none", "at least one", "Nothing else moves the prior.")
         if prior.dim != 2 * self.dim:
             refuse("prior", f"dimension {prior.dim}", f"{2 * self.dim}, that of phase space", "It is a law of positions and as many momenta.")
 
@@ -164,12 +165,12 @@ class NeuralHamiltonianFlow(eqx.Module):
         return _bound(self, key, checked_point("x", x, self.dim), checked_count("K", K, 1), checked_count("samples", samples, 2))
 
     def log_prob(self, x: Numbers, key: PRNGKeyArray, samples: int = 1024) -> Estimate:
-        """The log-density in nats at points (..., d), each with its standard error: (...). See the module.
+        """The log-density in nats at points (..., d), each with its standard error, infinite where a few draws outweigh the others: (...). See the module.
 
         Raises:
-            ValueError: as `elbo`.
+            ValueError: if there are fewer than four samples, or the points have another dimension.
         """
-        return _log_prob(self, key, checked_point("x", x, self.dim), checked_count("samples", samples, 2))
+        return _log_prob(self, key, checked_point("x", x, self.dim), checked_count("samples", samples, 4))
 
 
 def _leapfrog(hamiltonian: SeparableHamiltonian, z: Float[Array, " n"], steps: int, direction: float) -> Float[Array, " n"]:
@@ -219,9 +220,6 @@ def _bound(model: NeuralHamiltonianFlow, key: PRNGKeyArray, x: Float[Array, "...
 @eqx.filter_jit
 def _log_prob(model: NeuralHamiltonianFlow, key: PRNGKeyArray, x: Float[Array, "... d"], samples: int) -> Estimate:
     def at(key, point):
-        weights = _log_weights(model, key, point, samples, _WIDENING)
-        log_mean = jax.nn.logsumexp(weights) - np.log(samples)
-        error = monte_carlo(jnp.exp(weights - log_mean)).error
-        return Estimate(log_mean + error**2 / 2, error, "monte_carlo")
+        return log_mean(_log_weights(model, key, point, samples, _WIDENING))
 
     return _at_points(at, key, x)

@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ensembletheory.errors import checked_count
 from ensembletheory.laws import Law, standard_normal
+from ensembletheory.neural.data import scale_of
 from ensembletheory.neural.hamiltonian.hamiltonian_flow import FixedKinetic, MomentumEncoder, NeuralHamiltonianFlow, PerceptronEnergy
-from ensembletheory.neural.latent.variational import checked_count
 from ensembletheory.neural.learner import Learner
 from ensembletheory.neural.training import Loss
 from ensembletheory.processes import SeparableHamiltonian
@@ -37,6 +38,9 @@ class EvidenceBound(eqx.Module):
     law: Law
     batch: int = eqx.field(static=True, default=256)
 
+    def __check_init__(self):
+        checked_count("batch", self.batch, 1)
+
     def __call__(self, model: NeuralHamiltonianFlow, key: PRNGKeyArray) -> Float[Array, ""]:
         """The mean over a batch, one momentum for each position."""
         key_data, key_momenta = jax.random.split(key)
@@ -49,6 +53,9 @@ class ReverseEvidenceBound(eqx.Module):
 
     log_target: Callable[[Float[Array, " d"]], Float[Array, ""]]
     batch: int = eqx.field(static=True, default=256)
+
+    def __check_init__(self):
+        checked_count("batch", self.batch, 1)
 
     def __call__(self, model: NeuralHamiltonianFlow, key: PRNGKeyArray) -> Float[Array, ""]:
         """The mean over a batch."""
@@ -89,6 +96,7 @@ class HamiltonianLearner(Learner):
     def __check_init__(self):
         for name in ("steps", "width", "batch", "composed"):
             checked_count(name, getattr(self, name), 1)
+        checked_count("depth", self.depth, 0)
         positive("horizon", self.horizon)
 
     @abstractmethod
@@ -104,7 +112,7 @@ class HamiltonianLearner(Learner):
         key_encoder, *keys = jax.random.split(key, 1 + self.composed)
         encoder = MomentumEncoder(key_encoder, law.dim, self.width, self.depth)
         prior = standard_normal(2 * law.dim) if self.prior is None else self.prior
-        return NeuralHamiltonianFlow([self._hamiltonian(k, law.dim) for k in keys], encoder, prior, self.steps, law.mean, jnp.sqrt(jnp.trace(law.cov) / law.dim))
+        return NeuralHamiltonianFlow([self._hamiltonian(k, law.dim) for k in keys], encoder, prior, self.steps, law.mean, scale_of(law))
 
     def loss(self, law: Law) -> Loss:
         """Minus the evidence lower bound."""

@@ -22,11 +22,12 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.covariance import AxisAligned, Diagonal
-from ensembletheory.errors import refuse
+from ensembletheory.errors import checked_count, refuse
 from ensembletheory.kernels import AffineKernel
 from ensembletheory.latent import Ppca, best_diagonal_encoder
 from ensembletheory.laws import Law
-from ensembletheory.neural.latent.variational import VariationalModel, checked_count
+from ensembletheory.neural.data import scale_of
+from ensembletheory.neural.latent.variational import VariationalModel
 from ensembletheory.neural.perceptron import Perceptron
 
 __all__ = ["Vae", "linear_vae"]
@@ -46,7 +47,7 @@ class Vae(VariationalModel):
         noise: "scalar" or "diagonal" for what is learned, or the variance of the noise if it is not.
 
     Raises:
-        ValueError: if q is not in 1 ... d, or the noise is neither.
+        ValueError: if q is not in 1 ... d, a layer has no units, the noise is neither, or the law has no spread.
     """
 
     decoder: Perceptron
@@ -64,7 +65,7 @@ class Vae(VariationalModel):
         self.decoder = Perceptron(for_decoder, latent, law.dim, width, depth)
         self.encoder = Perceptron(for_encoder, law.dim, 2 * latent if depth else latent, width, depth)
         self.constants = jnp.zeros(0 if depth else latent)
-        self.mean, self.scale = law.mean, jnp.sqrt(jnp.trace(law.cov) / law.dim)
+        self.mean, self.scale = law.mean, scale_of(law)
         self.log_noise = _log_noise(noise, law.dim, self.scale)
         self.learns_noise = isinstance(noise, str)
 
@@ -95,7 +96,13 @@ class Vae(VariationalModel):
         return mean + scale * self.decoder(z)
 
     def encode(self, x: Float[Array, " d"]) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
-        """Mean and variances of z given x."""
+        """Mean and variances of z given x.
+
+        Raises:
+            ValueError: if x is not (d,).
+        """
+        if jnp.shape(x) != (self.dim,):
+            refuse("x", f"shape {jnp.shape(x)}", f"({self.dim},)", "An encoder sees one point; use vmap for more.")
         mean, scale = jax.lax.stop_gradient((self.mean, self.scale))
         outputs = jnp.concatenate([self.encoder((x - mean) / scale), self.constants])
         return outputs[: self.latent], jnp.exp(outputs[self.latent :])
@@ -151,7 +158,7 @@ def _log_noise(noise: Literal["scalar", "diagonal"] | float, dim: int, scale: Fl
     """The first log-variances of the noise, in units of the data's."""
     if isinstance(noise, str) and noise in ("scalar", "diagonal"):
         return jnp.full(1 if noise == "scalar" else dim, np.log(_FIRST_NOISE))
-    if isinstance(noise, str) or not 0 < noise < np.inf:
+    if isinstance(noise, str | bool) or noise is None or np.ndim(noise) or not 0 < noise < np.inf:
         refuse("noise", repr(noise), "'scalar', 'diagonal' or a positive number", "A number is the variance, and stays as it is.")
     return (jnp.log(jnp.asarray(noise, scale.dtype)) - 2 * jnp.log(scale))[None]
 

@@ -13,10 +13,13 @@ on given draws the mean of log-means over groups of k of them is at most the log
  - for q = 1 or 2 a Gaussian mixture with a component N(g(z_j), diag(v)) at each node z_j of the trapezoidal rule for N(0, I) on [-8, 8]^q (what lies outside weighs less than
    3e-15). The rule converges geometrically once its step h is below the posterior standard deviations, which are (1 + |g'|^2 / v)^{-1/2} or more where g is nearly straight;
    2 h is chosen to be at most the smallest of these for |z_i| <= 3. The same rule with step 2 h, whose error is about the fourth root, tells the error; where the two
-   differ by a tenth nothing is resolved, and the error is infinite;
+   differ by a tenth nothing is resolved, and the error is infinite. Of x far out the posterior may lie beyond the nodes. Of a normal one, of standard deviation 1 or
+   less, what is beyond weighs at most 2 / h times the outermost nodes if its mean is among them, by Mills's ratio, and these weigh more than h / 2 if it is not: 2 / h times
+   their share is part of the error. `law()`, which has no error, refuses models that ask for more nodes than the most that are taken;
  - known at points by Monte Carlo for any q. Half of the draws are from the encoder, half from the prior, with the weights p(x, z) / (e(z | x) / 2 + p(z) / 2): their mean is
    p(x), and they are at most 2 p(x | z) <= 2 prod_i (2 pi v_i)^{-1/2}, so that whatever the encoder they have a variance (those of the bounds need not). The logarithm of
-   their mean, whose bias is -r^2 / 2 + O(r^3) with r its relative standard error, is corrected by r^2 / 2: an estimate of log p(x), not a bound.
+   their mean, whose bias is -r^2 / 2 + O(r^3) with r its relative standard error, is corrected by r^2 / 2: an estimate of log p(x), not a bound. Where a few draws outweigh
+   all others (neither encoder nor prior reach the posterior) the error is infinite (`ensembletheory.estimate`).
 """
 
 from abc import abstractmethod
@@ -30,12 +33,12 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.covariance import LowRankPlusDiagonal
-from ensembletheory.errors import Numbers, is_concrete, refuse
-from ensembletheory.estimate import Estimate, closed_form, monte_carlo
+from ensembletheory.errors import Numbers, checked_count, is_concrete, refuse
+from ensembletheory.estimate import Estimate, closed_form, log_mean, monte_carlo
 from ensembletheory.laws import Gaussian, GaussianMixture
 from ensembletheory.laws.law import checked_point
 
-__all__ = ["VariationalModel", "checked_count"]
+__all__ = ["VariationalModel"]
 
 _REACH = 8.0  # of the nodes, in standard deviations of the prior
 _NODES = {1: 256, 2: 64}  # an axis, by latent dimension, where values cannot be looked at
@@ -83,15 +86,17 @@ class VariationalModel(eqx.Module):
     def law(self, nodes: int | None = None) -> Gaussian | GaussianMixture:
         """The law of x as an object, which goes through pools and divergences: exactly if g is affine, else (or if `nodes` asks for it) by quadrature over z.
 
+        A mixture knows of no error: `log_prob` with as many nodes tells how well the nodes resolve the law near a point.
+
         Args:
             nodes: an axis of z; default by the slopes of g, at most 16,384 for q = 1 and 256 for q = 2 (under jit, vmap or grad 256 and 64).
 
         Raises:
-            ValueError: if g is not affine and q > 2, or the nodes are not an even number >= 2.
+            ValueError: if g is not affine and q > 2, more nodes than the most are needed (where values can be looked at), or the nodes are not an even number >= 2.
         """
         if self.affine and nodes is None:
             return _gaussian(self)
-        return GaussianMixture(*_components(self, self._checked_nodes(nodes)))
+        return GaussianMixture(*_components(self, self._checked_nodes(nodes, resolved=True)))
 
     def log_prob(self, x: Numbers, key: PRNGKeyArray | None = None, samples: int | None = None, nodes: int | None = None) -> Estimate:
         """The log-density in nats at x (..., d): in closed form if g is affine, by quadrature over z for q <= 2, by Monte Carlo if a key is given.
@@ -131,8 +136,12 @@ class VariationalModel(eqx.Module):
         return _iwaes(self, key, checked_point("x", x, self.dim), checked_count("K", K, 1), checked_count("samples", samples, 2))
 
     def log_weights(self, key: PRNGKeyArray, x: Float[Array, " d"], K: int) -> Float[Array, " K"]:
-        """Log p(x, z) / e(z | x) at one point, for K draws of z from the encoder."""
-        m, D = self.encode(x)
+        """Log p(x, z) / e(z | x) at one point, for K draws of z from the encoder.
+
+        Raises:
+            ValueError: if x is not (d,), or K < 1.
+        """
+        (m, D), K = self.encode(x), checked_count("K", K, 1)
 
         def log_weight(e):
             return self._log_joint(x, m + jnp.sqrt(D) * e) - _log_normal(e, jnp.ones_like(e)) + 0.5 * jnp.sum(jnp.log(D))
@@ -155,26 +164,22 @@ class VariationalModel(eqx.Module):
     def _log_joint(self, x: Float[Array, " d"], z: Float[Array, " q"]) -> Float[Array, ""]:
         return _log_normal(x - self.decode(z), self.noise_variances) + _log_normal(z, jnp.ones_like(z))
 
-    def _checked_nodes(self, nodes: int | None) -> int:
+    def _checked_nodes(self, nodes: int | None, resolved: bool = False) -> int:
+        """How many nodes an axis; if they are to be `resolved` the most are not taken for more."""
         if self.latent > 2:
             refuse("key", "None", f"a PRNG key, since with {self.latent} latent dimensions only Monte Carlo can answer", "Pass key=jax.random.key(0) to log_prob.")
         if nodes is None:
-            slope = _steepest(self)
-            return _enough(float(slope), _MOST_NODES[self.latent]) if is_concrete(slope) else _NODES[self.latent]
+            slope, most = _steepest(self), _MOST_NODES[self.latent]
+            if not is_concrete(slope):
+                return _NODES[self.latent]
+            enough = _enough(float(slope))
+            if resolved and not enough <= most:
+                remedy = "Take log_prob(x, key=...), which needs no nodes, or pass nodes=... for a law that is a comb at the scale of the noise."
+                refuse("model", f"a decoder so steep beside its noise that {enough:g} nodes an axis are needed", f"at most {most}", remedy)
+            return int(min(most, enough))
         if checked_count("nodes", nodes, 2) % 2:
             refuse("nodes", f"{nodes}", "an even number", "Every second node tells the error.")
         return nodes
-
-
-def checked_count(argument: str, count: int, least: int) -> int:
-    """A whole number that is at least `least`.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < least:
-        refuse(argument, repr(count), f"a whole number >= {least}", "It counts what is drawn or built.")
-    return int(count)
 
 
 def _log_normal(x: Float[Array, " d"], variances: Float[Array, " d"]) -> Float[Array, ""]:
@@ -197,9 +202,9 @@ def _steepest(model: VariationalModel) -> Float[Array, ""]:
     return jnp.sqrt(jnp.max(jnp.sum(slopes**2, axis=(1, 2))))
 
 
-def _enough(slope: float, most: int) -> int:
+def _enough(slope: float) -> float:
     """The power of two that makes two steps as short as the smallest posterior standard deviation."""
-    return int(min(most, 2 ** np.ceil(np.log2(4 * _REACH * np.sqrt(1 + slope**2)))))
+    return 2 ** np.ceil(np.log2(4 * _REACH * np.sqrt(1 + slope**2)))
 
 
 @eqx.filter_jit
@@ -239,13 +244,14 @@ def _over_points(at: Callable, points: Float[Array, "... d"], width: int, key: P
 def _by_quadrature(model: VariationalModel, points: Float[Array, "... d"], nodes: int) -> Estimate:
     z, weights = _rule(model.latent, nodes)
     _, coarse_weights = _rule(model.latent, nodes // 2)
-    means = jax.vmap(model.decode)(z)
+    means, outermost = jax.vmap(model.decode)(z), jnp.max(jnp.abs(z), axis=1) == _REACH
 
     def at(x):
         terms = jax.vmap(lambda mean: _log_normal(x - mean, model.noise_variances))(means)
         every_second = terms.reshape((nodes + 1,) * model.latent)[(slice(None, None, 2),) * model.latent].ravel()
         fine, coarse = jax.nn.logsumexp(terms + jnp.log(weights)), jax.nn.logsumexp(every_second + jnp.log(coarse_weights))
-        error = jnp.abs(fine - coarse) + 64 * jnp.finfo(fine.dtype).eps * (1 + jnp.abs(fine))
+        cut = nodes / _REACH * jnp.exp(jax.nn.logsumexp(terms + jnp.log(weights), where=outermost) - fine)  # 2 / h times the share of the outermost nodes
+        error = jnp.abs(fine - coarse) + cut + 64 * jnp.finfo(fine.dtype).eps * (1 + jnp.abs(fine))
         return Estimate(fine, jnp.where(error < _UNRESOLVED, error, jnp.inf), "quadrature")
 
     return _over_points(at, points, means.size)
@@ -264,10 +270,7 @@ def _by_importance(model: VariationalModel, key: PRNGKeyArray, points: Float[Arr
             return model._log_joint(x, z) - jax.nn.logsumexp(proposals) + np.log(2.0)
 
         logs = jax.vmap(log_weight)(jnp.concatenate([jax.vmap(lambda e: m + jnp.sqrt(D) * e)(first), second]))
-        top = jnp.max(logs)
-        mean = monte_carlo(0.5 * (jnp.exp(logs[:pairs] - top) + jnp.exp(logs[pairs:] - top)))
-        relative = mean.error / mean.value
-        return Estimate(top + jnp.log(mean.value) + 0.5 * relative**2, relative, "monte_carlo")
+        return log_mean(jnp.logaddexp(logs[:pairs], logs[pairs:]) - np.log(2.0))
 
     return _over_points(at, points, samples * model.dim, key)
 

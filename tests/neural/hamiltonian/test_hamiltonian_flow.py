@@ -117,6 +117,10 @@ def test_bounds_and_log_density_of_a_quadratic_flow():
     assert_within_errors(lower.value, lower.error, elbo)
     assert_within_errors(found.value, found.error, log_p)
     assert np.all(np.asarray(found.error) < 0.1)
+    quadratic.b = quadratic.b + 12.0  # an encoder so far off that one draw outweighs all others: nats away, with a relative error of 1 that tells nothing
+    off = quadratic.model.log_prob(x, key, 4096)
+    assert np.all(np.abs(np.asarray(off.value) - log_p) > 5)
+    assert np.all(np.isinf(off.error))
     assert np.all(lower.value < better.value)  # on the same draws
     assert np.all(better.value < log_p)
     assert {lower.kind, better.kind, found.kind} == {"monte_carlo"}
@@ -229,15 +233,22 @@ def test_flows_reach_the_mean_field_optimum_within_their_spread(family):
 
 
 class TestRefusals:
-    @pytest.mark.parametrize(("name", "value"), [("composed", 0), ("steps", 0), ("batch", 0), ("horizon", 0.0)])
+    @pytest.mark.parametrize(("name", "value"), [("composed", 0), ("steps", 0), ("batch", 0), ("horizon", 0.0), ("width", 0), ("depth", -1)])
     def test_numbers_that_are_none(self, name, value):
-        with pytest.raises(ValueError, match=f"`{name}`: got 0"):
+        with pytest.raises(ValueError, match=f"`{name}`: got {value:g}"):
             NhfLearner(**{name: value})
+
+    def test_batches_of_nothing(self):
+        for loss in (EvidenceBound, ReverseEvidenceBound):
+            with pytest.raises(ValueError, match="`batch`: got 0"):
+                loss(PLANE, 0)
 
     def test_no_hamiltonian(self):
         model = Quadratic(0.0).model
-        with pytest.raises(ValueError, match="`hamiltonians, steps`: got 0 with 2 steps"):
+        with pytest.raises(ValueError, match="`hamiltonians`: got none"):
             NeuralHamiltonianFlow([], model.encoder, model.prior, 2, model.centre, model.scale)
+        with pytest.raises(ValueError, match="`steps`: got 0"):
+            NeuralHamiltonianFlow(model.hamiltonians, model.encoder, model.prior, 0, model.centre, model.scale)
 
     def test_a_prior_of_positions_only(self):
         with pytest.raises(ValueError, match="`prior`: got dimension 2; expected 4"):
@@ -251,6 +262,8 @@ class TestRefusals:
             model.iwae(jax.random.key(0), [0.0, 0.0], 0)
         with pytest.raises(ValueError, match="`samples`: got 1"):
             model.elbo(jax.random.key(0), [0.0, 0.0], 1)
+        with pytest.raises(ValueError, match="`samples`: got 3; expected a whole number >= 4"):
+            model.log_prob([0.0, 0.0], jax.random.key(0), 3)
 
     def test_rows_that_say_nothing(self):
         with pytest.raises(ValueError, match="NaN"):

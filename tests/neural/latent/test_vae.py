@@ -85,8 +85,30 @@ def test_log_p_by_quadrature_and_by_importance_is_scipys_within_its_error():
         found = model.log_prob(X, key=jax.random.key(2), samples=8000)
         assert found.kind == "monte_carlo"
         assert_within_errors(found.value, found.error, truth)
+    assert np.all(np.isfinite(found.error))
     bound = narrow.iwae(jax.random.key(3), X, K=8)
     assert np.all(bound.value + 5 * bound.error < truth)  # which the estimate of log p is not, although its encoder is the same
+
+
+def test_errors_are_infinite_where_the_posterior_is_not_reached():
+    """Neither by the nodes, which end at 8, nor by draws of the prior and of an encoder far off; nor is a comb handed out as a law."""
+    model = et.Ppca([[1.0]], [0.0], 0.3)
+    truth = scipy.stats.norm(0, np.sqrt(1.3)).logpdf([3.0, 8.0, 18.0])
+    vae = linear_vae(model, et.AffineKernel([[-1.0]], [-9.0], [0.01]))
+    x = np.array([[3.0], [8.0], [18.0]])
+    found = vae.log_prob(x, nodes=256)
+    assert np.all(np.abs(found.value - truth) <= found.error)
+    assert np.all(np.isinf(found.error) == [False, False, True])
+    off = np.abs(found.value - truth)
+    assert off[1] > 1e-5  # of which every second node says nothing
+    assert off[2] > 1
+    drawn = vae.log_prob(x[2], key=jax.random.key(0), samples=1000)
+    assert abs(drawn.value - truth[2]) > 5
+    assert np.isinf(drawn.error)
+    steep = eqx.tree_at(lambda v: v.log_noise, built(jax.random.key(4), LAW, 2, 1, "scalar"), jnp.array([-12.0]))
+    with pytest.raises(ValueError, match=r"`model`: got a decoder so steep .* expected at most 256\. Take log_prob"):
+        steep.law()
+    assert steep.law(nodes=64).weights.size == 65**2
 
 
 def test_two_latents_by_quadrature_are_those_by_gauss_legendre():
@@ -186,6 +208,16 @@ VAE, WIDE = (eqx.filter_eval_shape(lambda key, q=q: Vae(key, LAW, q, depth=1), j
         (lambda: Vae(jax.random.key(0), LAW, 0), "`latent`: got 0; expected a whole number >= 1"),
         (lambda: Vae(jax.random.key(0), LAW, 1, noise="full"), "`noise`: got 'full'"),
         (lambda: Vae(jax.random.key(0), LAW, 1, noise=0.0), "`noise`: got 0.0"),
+        (lambda: Vae(jax.random.key(0), LAW, 1, noise=True), "`noise`: got True"),
+        (lambda: Vae(jax.random.key(0), LAW, 1, noise=None), "`noise`: got None"),
+        (lambda: Vae(jax.random.key(0), LAW, 1, width=0), "`width`: got 0"),
+        (lambda: Vae(jax.random.key(0), LAW, 1, depth=-1), "`depth`: got -1"),
+        (lambda: VAE.encode(jnp.zeros(1)), r"`x`: got shape \(1,\); expected \(3,\)"),
+        (lambda: VAE.log_weights(jax.random.key(0), jnp.zeros(1), 2), r"`x`: got shape \(1,\)"),
+        (lambda: VAE.bound(jax.random.key(0), jnp.zeros(()), 2), r"`x`: got shape \(\)"),
+        (lambda: VAE.fit_and_divergence(jax.random.key(0), jnp.zeros((2, 3))), r"`x`: got shape \(2, 3\)"),
+        (lambda: eqx.filter_eval_shape(VAE.bound, jax.random.key(0), jnp.zeros(3), 0), "`K`: got 0"),
+        (lambda: VAE.log_prob(X, jax.random.key(0), samples=3), "`samples`: got 3"),
         (lambda: VAE.iwae(jax.random.key(0), X, 0), "`K`: got 0"),
         (lambda: VAE.log_prob(X[:, :1]), r"`x`: got shape \(4, 1\)"),
         (lambda: VAE.log_prob(np.full((1, 3), np.nan)), "`x`: got 3 NaN"),
