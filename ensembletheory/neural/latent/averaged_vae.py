@@ -12,7 +12,8 @@ describes another. The average of VAEs with elements Q_k is
     sum_k w_k | M_k Q_k^T - R |^2,    R = sum_k w_k M_k Q_k^T,
 
 by turns in the Q_k and in R (generalised Procrustes analysis, Gower 1975), each exact: polar factors for `Orthogonal`, linear assignment with signs for `SignedPermutations`,
-under which the ELBO is invariant too. The sum never rises, and two members are aligned optimally. A member may be replaced by a turned copy of itself without changing the
+under which the ELBO is invariant too. The sum never rises. Two members are aligned optimally; of more, K such descents, each of which begins with another member as R, may
+all end above the least sum, and the best is taken. A member may be replaced by a turned copy of itself without changing the
 average, if its alignment is unique: the decoder g_k(h^T z) has means M_k h^T, and is given Q_k h^T. For which members have no element of the group in common that makes
 them alike, no turn helps: other maps that keep N(0, I) are gauges as well.
 """
@@ -101,7 +102,9 @@ def _turned_pair(turn: Float[Array, "q q"], pair: tuple[Float[Array, " q"], Floa
 
 
 def align_latents(models: Any, x: Numbers, group: type[Group] = SignedPermutations, weights: Numbers | None = None) -> Float[np.ndarray, "K q q"]:
-    """The elements of a group by which the latents of a stack of VAEs agree best at the points x (n, d); that of the first member is the identity.
+    """The elements of a group by which the latents of a stack of VAEs agree at the points x (n, d): exactly the best for two members, else the best of K descents.
+
+    That of the first member is the identity.
 
     Args:
         models: a stack of K VAEs.
@@ -114,8 +117,7 @@ def align_latents(models: Any, x: Numbers, group: type[Group] = SignedPermutatio
     """
     points, weights = checked_point("x", x, models.dim), np.asarray(checked_weights(weights, count(models)))
     means = np.asarray(_means(models, points.reshape(-1, models.dim)))
-    elements = _gower(means, group(models.latent), weights)
-    return elements[0].T @ elements
+    return _aligned(means, group(models.latent), weights)
 
 
 @eqx.filter_jit
@@ -123,9 +125,20 @@ def _means(models: Any, points: Float[Array, "n d"]) -> Float[Array, "K n q"]:
     return eqx.filter_vmap(lambda vae: jax.vmap(lambda x: vae.encode(x)[0])(points))(models)
 
 
-def _gower(means: Float[np.ndarray, "K n q"], group: Group, weights: Float[np.ndarray, " K"]) -> Float[np.ndarray, "K q q"]:
-    """Elements by turns with their reference, which begins as the first member."""
-    elements, reference = np.tile(group.identity, (len(means), 1, 1)), means[0]
+def _aligned(means: Float[np.ndarray, "K n q"], group: Group, weights: Float[np.ndarray, " K"]) -> Float[np.ndarray, "K q q"]:
+    """The best of the descents from each member, the first element the identity."""
+    found = [_gower(means, group, weights, reference) for reference in (means if len(means) > 2 else means[:1])]
+    best = min(found, key=lambda elements: _misfit(means @ elements.transpose(0, 2, 1), weights))
+    return best[0].T @ best
+
+
+def _misfit(turned: Float[np.ndarray, "K n q"], weights: Float[np.ndarray, " K"]) -> float:
+    return float(weights @ np.sum((turned - np.tensordot(weights, turned, 1)) ** 2, axis=(1, 2)))
+
+
+def _gower(means: Float[np.ndarray, "K n q"], group: Group, weights: Float[np.ndarray, " K"], reference: Float[np.ndarray, "n q"]) -> Float[np.ndarray, "K q q"]:
+    """Elements by turns with their reference, from a first one."""
+    elements = np.tile(group.identity, (len(means), 1, 1))
     for _ in range(_ROUNDS):
         before, elements = elements, np.stack([group.nearest(reference.T @ M) for M in means])
         if np.max(np.abs(elements - before)) <= _SETTLED:
