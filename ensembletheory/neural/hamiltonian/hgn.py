@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.errors import Numbers, as_floats, checked_count, refuse
 from ensembletheory.estimate import Estimate, monte_carlo
 from ensembletheory.laws import FiniteLaw, Law
 from ensembletheory.neural.hamiltonian.hamiltonian_flow import PerceptronEnergy
@@ -51,6 +51,7 @@ __all__ = ["FrameBound", "FrameModel", "FreeMotion", "FreeTwinLearner", "Hamilto
 
 _NARROW = 2.0  # encoders begin narrower than the prior by about exp(-2): what is drawn from wide ones tells nothing to learn from
 _LEAST_NOISE = 1e-3  # of the scale of the pixels
+_GIVEN = ("mean", "scale", "horizon")  # numbers of a model that are not trained
 
 
 class NearOscillator(eqx.Module):
@@ -131,6 +132,7 @@ class FrameModel(eqx.Module):
     ):
         self.encoder, self.motion, self.decoder, self.mean, self.scale, self.seen, self.step = encoder, motion, decoder, mean, scale, seen, step
         self.log_noise = jnp.zeros_like(scale)
+        checked_count("seen", seen, 1)
 
     @property
     def pixels(self) -> int:
@@ -167,22 +169,26 @@ class FrameModel(eqx.Module):
         """The frames, from the first on, that follow from the mean of z_0 given the first frames of one sequence.
 
         Raises:
-            ValueError: as `elbo`.
+            ValueError: if the sequence is as `elbo` refuses it, or no frame is asked for.
         """
-        row = checked_sequence(row, self.pixels, self.seen)
+        row, frames = checked_sequence(row, self.pixels, self.seen), checked_count("frames", frames, 1)
         return jax.vmap(self.decode)(self.roll(self.encode(row)[0], frames))
 
     def sample(self, key: PRNGKeyArray, n: int, frames: int) -> Float[Array, "n sequence"]:
-        """`n` independent sequences."""
-        return _sampled(self, key, n, frames)
+        """`n` independent sequences.
+
+        Raises:
+            ValueError: if no sequence or no frame is asked for.
+        """
+        return _sampled(self, key, checked_count("n", n, 1), checked_count("frames", frames, 1))
 
     def elbo(self, key: PRNGKeyArray, row: Numbers, samples: int = 256) -> Estimate:
         """The evidence lower bound of one sequence, in nats, by Monte Carlo.
 
         Raises:
-            ValueError: if the sequence is none of whole frames, as many as the encoder sees or more.
+            ValueError: if the sequence is none of whole frames, as many as the encoder sees or more, or there are fewer than two samples.
         """
-        return _bound(self, key, checked_sequence(row, self.pixels, self.seen), samples)
+        return _bound(self, key, checked_sequence(row, self.pixels, self.seen), checked_count("samples", samples, 2))
 
     def _joint(self, row: Float[Array, " sequence"], z: Float[Array, " n"]) -> Float[Array, ""]:
         """The log-density of the frames given z_0."""
@@ -204,7 +210,7 @@ class FrameBound(eqx.Module):
     batch: int = eqx.field(static=True)
 
     def __init__(self, law: Law, beta: float = 1.0, batch: int = 32):
-        self.law, self.beta, self.batch = law, jnp.asarray(beta, jnp.result_type(float)), batch
+        self.law, self.beta, self.batch = law, jnp.asarray(beta, jnp.result_type(float)), checked_count("batch", batch, 1)
 
     def __call__(self, model: FrameModel, key: PRNGKeyArray) -> Float[Array, ""]:
         """The loss of one model."""
@@ -221,7 +227,7 @@ class HgnLearner(Learner):
         pixels: numbers in a frame; a row of data is a sequence of frames, one after the other.
         step: h, the time between frames and of a leapfrog step, in units in which frequencies are of order one.
         latent: d, the number of positions.
-        seen: m, how many frames the encoder sees.
+        seen: m, how many frames the encoder sees; two or more tell velocities.
         width: units in a hidden layer of the energies; encoder and decoder have twice as many.
         depth: number of hidden layers of each perceptron.
         batch: sequences a step of training.
@@ -241,12 +247,12 @@ class HgnLearner(Learner):
     beta: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
-        if not 1 <= self.latent <= self.pixels:
+        for name in ("pixels", "latent", "seen", "width", "depth", "batch"):
+            checked_count(name, getattr(self, name), 1)
+        if self.latent > self.pixels:
             refuse("latent", f"{self.latent} positions for {self.pixels} pixels", "from 1 to the number of pixels", "More positions than pixels cannot be told apart.")
         if not (self.step > 0 and self.beta >= 0):
             refuse("step and beta", f"{self.step} and {self.beta}", "a positive and a non-negative number", "beta=1 gives the evidence lower bound.")
-        if min(self.seen, self.width, self.depth, self.batch) < 1:
-            refuse("seen, width, depth, batch", f"{self.seen}, {self.width}, {self.depth}, {self.batch}", "numbers from 1", "Two frames or more tell velocities.")
 
     def initialise(self, key: PRNGKeyArray, law: Law) -> FrameModel:
         """A `FrameModel` that moves along a learned Hamiltonian, its mean and scale those of the law."""
@@ -300,8 +306,9 @@ class FreeTwinLearner(Learner):
 
 
 def parameters(model: Any) -> int:
-    """How many numbers of a model, or of a part of it, are trained."""
-    return sum(leaf.size for part in jax.tree.leaves(model, is_leaf=_is_perceptron) if _is_perceptron(part) for leaf in part.layers)
+    """How many numbers of a model, or of a part of it, are trained: all but mean and scale of the pixels, and the horizon of a Hamiltonian."""
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_inexact_array))
+    return sum(leaf.size for path, leaf in leaves if not (path and getattr(path[-1], "name", None) in _GIVEN))
 
 
 def checked_sequence(row: Numbers, pixels: int, seen: int) -> Float[Array, " sequence"]:
@@ -328,10 +335,6 @@ def _entries(inputs: int, outputs: int, width: int, depth: int) -> int:
     """Matrix entries of a perceptron."""
     sizes = [inputs, *[width] * depth, outputs]
     return sum(after * (before + 1) for before, after in pairwise(sizes))
-
-
-def _is_perceptron(part: Any) -> bool:
-    return isinstance(part, Perceptron)
 
 
 @eqx.filter_jit

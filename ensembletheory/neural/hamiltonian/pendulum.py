@@ -22,7 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.errors import Numbers, as_floats, checked_count, refuse
+from ensembletheory.laws.law import checked_point
+from ensembletheory.processes.arguments import positive
 
 __all__ = ["Pendulum", "angles", "momenta", "pictures"]
 
@@ -39,18 +41,22 @@ class Pendulum(eqx.Module):
         frequency: w.
 
     Raises:
-        ValueError: unless it is positive.
+        ValueError: unless it is positive and finite.
     """
 
     frequency: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self):
-        if not self.frequency > 0:
+        if not 0 < self.frequency < np.inf:
             refuse("frequency", f"{self.frequency}", "a positive number", "Of small swings, in radians a unit of time.")
 
     def energy(self, z: Numbers) -> Float[Array, "..."]:
-        """H at points (..., 2) of phase space."""
-        return _energy(self.frequency, as_floats("z", z))
+        """H at points (..., 2) of phase space.
+
+        Raises:
+            ValueError: if they have another dimension.
+        """
+        return _energy(self.frequency, checked_point("z", z, 2))
 
     def period(self, swing: Numbers) -> Float[Array, "..."]:
         """The period of swings up to the angle `swing`.
@@ -69,13 +75,20 @@ class Pendulum(eqx.Module):
             times: in order or not.
 
         Raises:
-            ValueError: unless 0 < swing <= 3.
+            ValueError: unless 0 < swing <= 3, and times are (times,).
         """
-        return _orbit(self.frequency, _checked_swing(swing), as_floats("phase", phase), as_floats("times", times))
+        return _orbit(self.frequency, _checked_swing(swing), as_floats("phase", phase), _checked_times(times))
 
     def sequences(self, key: PRNGKeyArray, n: int, times: Numbers, swings: tuple[float, float] = (0.4, 1.4)) -> Float[Array, "n times 2"]:
-        """`n` orbits, their swings uniform between two angles, their phases uniform."""
-        return _sequences(key, n, self.frequency, _checked_swing(swings), as_floats("times", times))
+        """`n` orbits, their swings uniform between two angles, their phases uniform.
+
+        Raises:
+            ValueError: if n < 1, there are not two angles in (0, 3], or times are not (times,).
+        """
+        ends = _checked_swing(swings)
+        if ends.shape != (2,):
+            refuse("swings", f"shape {ends.shape}", "(2,), the least and the largest angle", "Swings are uniform between them.")
+        return _sequences(key, checked_count("n", n, 1), self.frequency, ends, _checked_times(times))
 
 
 def pictures(q: Numbers, side: int = 16) -> Float[Array, "... pixels"]:
@@ -84,9 +97,7 @@ def pictures(q: Numbers, side: int = 16) -> Float[Array, "... pixels"]:
     Raises:
         ValueError: if there are fewer than 8 pixels a side, on which the bob has no shape.
     """
-    if side < 8:
-        refuse("side", f"{side}", "8 pixels or more", "The bob is about two pixels wide at 16.")
-    return _pictures(as_floats("q", q), side)
+    return _pictures(as_floats("q", q), checked_count("side", side, 8))
 
 
 def angles(frames: Numbers) -> Float[Array, "..."]:
@@ -96,9 +107,10 @@ def angles(frames: Numbers) -> Float[Array, "..."]:
         ValueError: if the number of pixels is no square.
     """
     frames = as_floats("frames", frames)
-    side = round(frames.shape[-1] ** 0.5)
-    if side**2 != frames.shape[-1]:
-        refuse("frames", f"{frames.shape[-1]} pixels", "a square number", "The last axis holds the pixels of one picture, row by row.")
+    pixels = frames.shape[-1] if frames.ndim else 0
+    side = round(pixels**0.5)
+    if not pixels or side**2 != pixels:
+        refuse("frames", f"{pixels} pixels", "a square number", "The last axis holds the pixels of one picture, row by row.")
     return _angles(frames, side)
 
 
@@ -106,12 +118,19 @@ def momenta(q: Numbers, step: float) -> Float[Array, "... inner"]:
     """dq/dt along angles (..., times) that are `step` apart, at all but the first and the last three: central differences, off by step^6 q^(7) / 140.
 
     Raises:
-        ValueError: if there are fewer than seven angles.
+        ValueError: if there are fewer than seven angles, or the step is not positive.
     """
     q = as_floats("q", q)
-    if q.shape[-1] < _STENCIL.size:
-        refuse("q", f"{q.shape[-1]} angles", "at least 7", "The difference takes three on either side.")
-    return _differences(q) / step
+    if q.ndim == 0 or q.shape[-1] < _STENCIL.size:
+        refuse("q", f"{q.shape[-1] if q.ndim else 1} angles", "at least 7", "The difference takes three on either side.")
+    return _differences(q) / positive("step", step)
+
+
+def _checked_times(times: Numbers) -> Float[Array, " times"]:
+    times = as_floats("times", times)
+    if times.ndim != 1:
+        refuse("times", f"shape {times.shape}", "(times,)", "One list of times is that of all orbits.")
+    return times
 
 
 def _checked_swing(swing: Numbers) -> Float[Array, "..."]:

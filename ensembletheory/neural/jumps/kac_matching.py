@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ensembletheory.errors import checked_count
 from ensembletheory.estimate import Estimate, monte_carlo
 from ensembletheory.fields import Field
 from ensembletheory.laws import KacLaw, Law
+from ensembletheory.neural.data import require_spread
 from ensembletheory.neural.jumps.kac_velocity import KacVelocityNetwork
 from ensembletheory.neural.learner import Learner
 from ensembletheory.neural.training import Loss
@@ -35,11 +37,17 @@ class KacMatching(eqx.Module):
         process: the telegraph process.
         law: the law of X_0.
         batch: draws a call.
+
+    Raises:
+        ValueError: if there are none.
     """
 
     process: Telegraph
     law: Law
     batch: int = eqx.field(static=True, default=256)
+
+    def __check_init__(self):
+        checked_count("batch", self.batch, 1)
 
     def __call__(self, field: Field, key: PRNGKeyArray) -> Float[Array, ""]:
         """The mean of |field(t, X_t) - w(t, tau_t)|^2 / c^2 over a batch whose u fill [0, 1] evenly; unbiased."""
@@ -72,6 +80,9 @@ class KacLearner(Learner):
         width: units in a hidden layer.
         depth: number of hidden layers.
         batch: draws a step.
+
+    Raises:
+        ValueError: if a number is out of its range.
     """
 
     process: Telegraph
@@ -79,27 +90,40 @@ class KacLearner(Learner):
     depth: int = eqx.field(static=True, default=3)
     batch: int = eqx.field(static=True, default=256)
 
+    def __check_init__(self):
+        for name, least in {"width": 1, "depth": 0, "batch": 1}.items():
+            checked_count(name, getattr(self, name), least)
+
     def initialise(self, key: PRNGKeyArray, law: Law) -> Any:
         """A `KacVelocityNetwork`, its mean and scale those of the law."""
         return KacVelocityNetwork(key, self.process, law, self.width, self.depth)
 
     def loss(self, law: Law) -> Loss:
-        """The regression."""
+        """The regression.
+
+        Raises:
+            ValueError: if the law has no spread.
+        """
+        require_spread(law)
         return KacMatching(self.process, law, self.batch)
 
 
 def kac_loss(key: PRNGKeyArray, field: Field, objective: KacMatching, samples: int) -> Estimate:
-    """KM(field) by Monte Carlo; the same key gives the same draws here and in `kac_error`."""
-    return monte_carlo(_values(key, field, None, objective, samples))
+    """KM(field) by Monte Carlo; the same key gives the same draws here and in `kac_error`.
+
+    Raises:
+        ValueError: if there are fewer than two samples.
+    """
+    return monte_carlo(_values(key, field, None, objective, checked_count("samples", samples, 2)))
 
 
 def kac_error(key: PRNGKeyArray, field: Field, objective: KacMatching, samples: int) -> Estimate:
     """The squared distance of a field from the exact velocity, in units of the speed, by Monte Carlo.
 
     Raises:
-        TypeError, ValueError: if the law has no exact velocity; see `Telegraph.velocity`.
+        TypeError, ValueError: if the law has no exact velocity (see `Telegraph.velocity`), or there are fewer than two samples.
     """
-    return monte_carlo(_values(key, field, objective.process.velocity(objective.law), objective, samples))
+    return monte_carlo(_values(key, field, objective.process.velocity(objective.law), objective, checked_count("samples", samples, 2)))
 
 
 @eqx.filter_jit

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import refuse
+from ensembletheory.errors import checked_count, refuse
 from ensembletheory.estimate import Estimate, monte_carlo
 from ensembletheory.laws import KacMixture, Law
 from ensembletheory.neural.jumps.ratio_network import RatioNetwork, Ratios
@@ -42,11 +42,17 @@ class RatioMatching(eqx.Module):
         process: whose velocities have signs.
         law: the law of X_0.
         batch: draws a call.
+
+    Raises:
+        ValueError: if there are none.
     """
 
     process: ZigZag | Telegraph
     law: Law
     batch: int = eqx.field(static=True, default=256)
+
+    def __check_init__(self):
+        checked_count("batch", self.batch, 1)
 
     def __call__(self, ratios: Ratios, key: PRNGKeyArray) -> Float[Array, ""]:
         """The mean of sum_j [2 (1 - G(s_j))^2 - 1] over a batch whose u fill [0, 1] evenly; unbiased."""
@@ -74,12 +80,19 @@ class RatioLearner(Learner):
         width: units in a hidden layer.
         depth: number of hidden layers.
         batch: draws a step.
+
+    Raises:
+        ValueError: if a number is out of its range.
     """
 
     process: ZigZag | Telegraph
     width: int = eqx.field(static=True, default=64)
     depth: int = eqx.field(static=True, default=3)
     batch: int = eqx.field(static=True, default=256)
+
+    def __check_init__(self):
+        for name, least in {"width": 1, "depth": 2, "batch": 1}.items():
+            checked_count(name, getattr(self, name), least)
 
     def initialise(self, key: PRNGKeyArray, law: Law) -> Any:
         """A `RatioNetwork`, its mean and scale those of the law."""
@@ -91,13 +104,21 @@ class RatioLearner(Learner):
 
 
 def ratio_loss(key: PRNGKeyArray, ratios: Any, objective: RatioMatching, samples: int) -> Estimate:
-    """L(ratios) by Monte Carlo, of any (t, x, v) -> s; the same key gives the same draws here and in `ratio_error`."""
-    return monte_carlo(_values(key, (ratios,), objective, samples, _loss_at))
+    """L(ratios) by Monte Carlo, of any (t, x, v) -> s; the same key gives the same draws here and in `ratio_error`.
+
+    Raises:
+        ValueError: if there are fewer than two samples.
+    """
+    return monte_carlo(_values(key, (ratios,), objective, checked_count("samples", samples, 2), _loss_at))
 
 
 def ratio_error(key: PRNGKeyArray, ratios: Any, exact: Any, objective: RatioMatching, samples: int) -> Estimate:
-    """The excess of L(ratios) over the minimum, by Monte Carlo against the exact ratios, such as `Telegraph.turned_ratios(law)` or `ZigZagTables`."""
-    return monte_carlo(_values(key, (ratios, exact), objective, samples, _error_at))
+    """The excess of L(ratios) over the minimum, by Monte Carlo against the exact ratios, such as `Telegraph.turned_ratios(law)` or `ZigZagTables`.
+
+    Raises:
+        ValueError: if there are fewer than two samples.
+    """
+    return monte_carlo(_values(key, (ratios, exact), objective, checked_count("samples", samples, 2), _error_at))
 
 
 @eqx.filter_jit

@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import Numbers, is_concrete, refuse
+from ensembletheory.errors import Numbers, checked_count, is_concrete, refuse
 from ensembletheory.latent.averages import checked_beta
 from ensembletheory.laws import FiniteLaw, Law
+from ensembletheory.neural.data import require_spread
 from ensembletheory.neural.latent.vae import Vae
-from ensembletheory.neural.latent.variational import VariationalModel, checked_count
+from ensembletheory.neural.latent.variational import VariationalModel
 from ensembletheory.neural.learner import Learner
 from ensembletheory.neural.training import Loss
 
@@ -83,6 +84,9 @@ class VaeLearner(Learner):
         batch: draws a step; None for all rows.
         importance: K of the bound.
         beta: weight of the divergence to the prior.
+
+    Raises:
+        ValueError: if a number is out of its range.
     """
 
     latent: int = eqx.field(static=True, default=2)
@@ -93,10 +97,22 @@ class VaeLearner(Learner):
     importance: int = eqx.field(static=True, default=1)
     beta: float = eqx.field(static=True, default=1.0)
 
+    def __check_init__(self):
+        for name, least in {"latent": 1, "width": 1, "depth": 0, "importance": 1}.items():
+            checked_count(name, getattr(self, name), least)
+        if self.batch is not None:
+            checked_count("batch", self.batch, 1)
+        checked_beta(self.beta)
+
     def initialise(self, key: PRNGKeyArray, law: Law) -> Any:
         """A `Vae`, its location and scale those of the law."""
         return Vae(key, law, self.latent, self.width, self.depth, self.noise)
 
     def loss(self, law: Law) -> Loss:
-        """Minus the bound."""
+        """Minus the bound.
+
+        Raises:
+            ValueError: if the law has no spread.
+        """
+        require_spread(law)
         return VariationalLoss(law, self.batch, self.importance, self.beta)

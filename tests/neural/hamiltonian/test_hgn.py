@@ -13,7 +13,8 @@ from ensembletheory.fields import Field
 from ensembletheory.laws import Gaussian
 from ensembletheory.neural import FreeTwinLearner, HgnLearner, Pendulum, Recipe, fit_ensemble, member, roll_outs
 from ensembletheory.neural.data import as_data
-from ensembletheory.neural.hamiltonian.hgn import FrameModel, FreeMotion, parameters
+from ensembletheory.neural.hamiltonian.hamiltonian_flow import FixedKinetic
+from ensembletheory.neural.hamiltonian.hgn import FrameBound, FrameModel, FreeMotion, parameters
 from ensembletheory.neural.hamiltonian.pendulum import pictures
 from ensembletheory.samplers import Leapfrog, Midpoint
 from tests.helpers import assert_mean, assert_within_errors
@@ -295,7 +296,8 @@ def test_the_twin_has_as_many_parameters(latent, width, depth):
 def test_parameters_are_counted(started):
     hgn, twin = started
     assert (parameters(hgn.motion), parameters(twin.motion)) == (2 * (2 * 8 + 9), 3 * 10 + 2 * 11)
-    assert parameters(hgn) == 50 + 16 * (3 * PIXELS + 1) + 4 * 17 + 16 * 2 + PIXELS * 17
+    assert parameters(hgn) == 50 + 16 * (3 * PIXELS + 1) + 4 * 17 + 16 * 2 + PIXELS * 17 + 1  # and the noise
+    assert parameters(FixedKinetic(np.ones(()))) == 1
     assert isinstance(twin, FrameModel)
 
 
@@ -309,7 +311,10 @@ def begun(learner, numbers):
     [
         (lambda: HgnLearner(4, STEP, latent=5), "`latent`: got 5 positions for 4 pixels"),
         (lambda: HgnLearner(4, 0.0), "`step and beta`: got 0.0 and 1.0"),
-        (lambda: HgnLearner(4, STEP, seen=0), "`seen, width, depth, batch`: got 0, "),
+        (lambda: HgnLearner(4, STEP, seen=0), "`seen`: got 0"),
+        (lambda: HgnLearner(4, STEP, width=0), "`width`: got 0"),
+        (lambda: HgnLearner(4, STEP, depth=-1), "`depth`: got -1"),
+        (lambda: FrameBound(None, batch=0), "`batch`: got 0"),
         (lambda: begun(HGN, 100), "`data`: got sequences of 100 numbers"),
         (lambda: begun(TWIN, 2 * PIXELS), "`data`: .*at least 3 frames"),
     ],
@@ -323,3 +328,15 @@ def test_sequences_that_are_none_are_refused(started):
     for row in (np.zeros(PIXELS * 2), np.zeros(PIXELS * 3 + 1), np.zeros((3, PIXELS))):
         with pytest.raises(ValueError, match="`row`: got shape"):
             started[0].elbo(jax.random.key(0), row)
+
+
+def test_counts_that_are_none_are_refused(started):
+    row, key = np.zeros(PIXELS * 3), jax.random.key(0)
+    for call, name in (
+        (lambda: started[0].elbo(key, row, 1), "samples"),
+        (lambda: started[0].predict(row, 0), "frames"),
+        (lambda: started[0].sample(key, 2, 0), "frames"),
+        (lambda: started[0].sample(key, 0, 2), "n"),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}`: got"):
+            call()

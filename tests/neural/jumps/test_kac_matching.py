@@ -124,6 +124,22 @@ def test_without_its_network_the_field_is_the_best_linear_guess():
     assert network.kind == "velocity"
 
 
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: KacLearner(PROCESS, batch=0), "batch"),
+        (lambda: KacLearner(PROCESS, width=0), "width"),
+        (lambda: KacLearner(PROCESS, depth=-1), "depth"),
+        (lambda: KacMatching(PROCESS, LINE, 0), "batch"),
+        (lambda: kac_loss(jax.random.key(0), MeanField, OBJECTIVE, 1), "samples"),
+        (lambda: kac_error(jax.random.key(0), MeanField, OBJECTIVE, 0), "samples"),
+    ],
+)
+def test_bad_sizes(call, argument):
+    with pytest.raises(ValueError, match=f"`{argument}`: got .*; expected a whole number"):
+        call()
+
+
 def test_the_flow_of_trained_velocities_reaches_the_data(trained):
     """From the exact noised law: the law of the ends is near that of the data, where the noised one is not."""
     noised = PROCESS.marginal(LINE, T)

@@ -120,6 +120,12 @@ def test_columns_of_a_beta_vae_collapse_beyond_the_threshold():
         (lambda: VariationalLoss(et.FiniteLaw(ROWS), importance=0), "`importance`: got 0"),
         (lambda: VariationalLoss(et.FiniteLaw(ROWS), importance=5, beta=2.0), "`beta`: got 2.0 with 5 importance samples"),
         (lambda: VariationalLoss(et.FiniteLaw(ROWS), beta=-1.0), "`beta`: got -1.0"),
+        (lambda: VaeLearner(width=0), "`width`: got 0"),
+        (lambda: VaeLearner(depth=-1), "`depth`: got -1"),
+        (lambda: VaeLearner(batch=0), "`batch`: got 0"),
+        (lambda: VaeLearner(importance=0), "`importance`: got 0"),
+        (lambda: VaeLearner(beta=0.0), "`beta`: got 0.0"),
+        (lambda: LINEAR.initialise(jax.random.key(0), et.FiniteLaw(np.ones((5, 3)))), "rows that vary"),
     ],
 )
 def test_bad_input_is_refused_by_name(call, message):
