@@ -26,13 +26,15 @@ def thinned(key: PRNGKeyArray, model: Any, rate: float) -> Any:
     """The model with a share `rate` of the hidden units of each of its perceptrons left out.
 
     Raises:
-        ValueError: if the rate is not in [0, 1), or the model holds no perceptron with hidden units.
+        ValueError: if the rate is not in [0, 1), or the model is a stack or holds no perceptron with hidden units.
     """
     if not 0 <= rate < 1:
         refuse("rate", f"{rate}", "a share in [0, 1)", "A tenth, 0.1, is usual.")
     leaves, structure = jax.tree.flatten(model, is_leaf=_is_perceptron)
     if not any(_is_perceptron(leaf) and len(leaf.layers) > 1 for leaf in leaves):
         refuse("model", type(model).__name__, "a model with a Perceptron that has hidden units", "There is nothing to leave out.")
+    if any(layer.ndim != 2 for leaf in leaves if _is_perceptron(leaf) for layer in leaf.layers):
+        refuse("model", f"a stack of {type(model).__name__}", "one model", "Pass member(model, k); of a stack, vmap over its members.")
     keys = jax.random.split(key, len(leaves))
     return jax.tree.unflatten(structure, [_thinned(k, leaf, rate) if _is_perceptron(leaf) else leaf for k, leaf in zip(keys, leaves, strict=True)])
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ensembletheory.laws import standard_normal
-from ensembletheory.neural import DropoutLearner, Recipe, ScoreLearner, ThinnedLoss, dropout_members, fit_ensemble, member, thinned
+from ensembletheory.neural import DropoutLearner, Recipe, ScoreLearner, ThinnedLoss, dropout_members, fit_ensemble, member, member_errors, thinned
 from ensembletheory.processes import VariancePreserving
+from tests.helpers import Z
 from tests.neural.networks import drawn, values
 
 KEY = jax.random.key(0)
@@ -57,7 +58,7 @@ def test_with_one_hidden_layer_the_mean_over_all_masks_is_the_network():
 
 
 def test_training_with_dropout_is_training_by_the_loss_of_thinned_networks():
-    """Thinning goes through any model that holds perceptrons; members of the trained network differ, and average better than one of them alone."""
+    """Thinning goes through any model that holds perceptrons; members of the trained network differ, and their average errs less than they do on average."""
     process, law = VariancePreserving(), standard_normal(1)
     learner = DropoutLearner(ScoreLearner(process, width=8, depth=2, batch=32), RATE)
     trained = fit_ensemble(KEY, learner, law, 2, Recipe(steps=20, chunk=20))
@@ -69,6 +70,10 @@ def test_training_with_dropout_is_training_by_the_loss_of_thinned_networks():
     first, second = both(arrays)
     np.testing.assert_allclose(first, second, rtol=1e-12)
     assert first != jax.jit(lambda arrays: inner(eqx.combine(arrays, rest), key_loss))(arrays)
+    errors = np.asarray(member_errors(KEY, dropout_members(KEY, model, RATE, 8), inner, 2000))
+    assert np.all(np.std(errors, axis=1) > 0)
+    saved = np.mean(np.sum(errors**2, axis=2), axis=1) - np.sum(errors.mean(axis=1) ** 2, axis=1)
+    assert saved.mean() > Z * saved.std() / 2000**0.5
 
 
 def test_a_rate_of_zero_changes_nothing():
@@ -85,5 +90,8 @@ def test_a_rate_out_of_range_is_refused(rate):
 def test_nothing_to_leave_out_and_no_members_are_refused():
     with pytest.raises(ValueError, match="`model`: got Perceptron; expected a model with a Perceptron that has hidden units"):
         thinned(KEY, drawn(np.random.default_rng(0), 3, 2, 4, 0, jnp.tanh), RATE)
+    stacked = eqx.tree_at(lambda n: n.layers, TWO_LAYERS, tuple(np.stack([layer, layer]) for layer in TWO_LAYERS.layers))
+    with pytest.raises(ValueError, match=r"`model`: got a stack of Perceptron; expected one model. Pass member\(model, k\)"):
+        thinned(KEY, stacked, RATE)
     with pytest.raises(ValueError, match="`members`: got 0; expected at least 1"):
         dropout_members(KEY, TWO_LAYERS, RATE, 0)
