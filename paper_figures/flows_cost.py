@@ -6,7 +6,8 @@ products with the Jacobian an evaluation) and with Hutchinson's (one); a Hamilto
 
 **What is missed** is exact, for Gaussian data N(0, S) with S_ij = rho^|i-j|. All Jacobians of the flow to N(0, I) commute, and their integral over the path is
 -(1/2) log S, so one probe of signs has the variance (1/2) || off-diagonal part of log S ||_F^2, whatever the path. A Hamiltonian flow with a mean-field encoder falls short
-of the entropy by the deficit of its optimum. The other two miss nothing.
+of the entropy by the deficit of its optimum. A coupling flow misses nothing; the exact divergence, along the linear path, what the steps of Runge-Kutta 4 leave: eigenvalue
+by eigenvalue of S these multiply x by a number, and the divergence is integrated by Simpson's rule.
 
 **At equal error** the probe is repeated, along the same path, until its standard error is what is asked. Since variance and exact products both grow like d, what is cheaper
 does not depend on the dimension for long.
@@ -41,7 +42,7 @@ KEY = jax.random.key(0)  # of networks of which only the shapes matter
 
 
 def _compute(dims, width, depth, layers, steps, rho, error) -> Data:
-    rows = [_costs(d, width, depth, layers, steps) | _missed(rho, d) for d in progress(dims, "dimensions", len(dims))]
+    rows = [_costs(d, width, depth, layers, steps) | _missed(rho, d, steps) for d in progress(dims, "dimensions", len(dims))]
     costs = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     probes = (costs["missed probe"] / error) ** 2
     several = costs["field"] + np.maximum(1.0, probes) * (costs["probe"] - costs["field"])
@@ -69,11 +70,24 @@ def _with_products(velocity: Field, t, x, directions):
     return v, jax.vmap(lambda e: push(e) @ e)(directions)
 
 
-def _missed(rho: float, d: int) -> dict[str, float]:
-    """The standard error of one probe, and the deficit of the mean-field optimum, in nats."""
+def _missed(rho: float, d: int, steps: int) -> dict[str, float]:
+    """The standard error of one probe, the deficit of the mean-field optimum, and how far from the truth steps put the mean log-density, in nats."""
     S = toeplitz(rho ** np.arange(d))
     variance, deficit = _exact(np.asarray(logm(S)) / -2, S)
-    return {"missed probe": float(variance) ** 0.5, "missed hamiltonian": float(deficit)}
+    return {"missed probe": float(variance) ** 0.5, "missed hamiltonian": float(deficit), "missed steps": _left(np.linalg.eigvalsh(S), steps)}
+
+
+def _left(eigenvalues: np.ndarray, steps: int) -> float:
+    """Of x' = a(t) x, from data of variance v at t = 0 to N(0, 1) at t = 1."""
+    h, v = 1 / steps, eigenvalues[:, None]
+    t = h * np.arange(steps)
+    first, middle, last = ((s - (1 - s) * v) / ((1 - s) ** 2 * v + s**2) for s in (t, t + h / 2, t + h))
+    second = middle * (1 + h / 2 * first)
+    third = middle * (1 + h / 2 * second)
+    fourth = last * (1 + h * third)
+    factor = np.prod(1 + h / 6 * (first + 2 * second + 2 * third + fourth), axis=1)
+    divergence = h / 6 * np.sum(first + 4 * middle + last, axis=1)
+    return abs(float(np.sum((1 - factor**2 * eigenvalues) / 2 + divergence + np.log(eigenvalues) / 2)))
 
 
 @jax.jit
@@ -132,7 +146,8 @@ neither adds anything for the Jacobian. Without its structure the coupling flow 
 takes $d$ products an evaluation, one probe one: at $d=8$ the cost differs by a factor of 4.5.
 
 (b) Data $N(0,S)$, $S_{{ij}}={rho}^{{|i-j|}}$; exact. One probe has a standard error of 1.0986 nats at $d=2$ and of 2.4651 at $d=8$, whatever the path. A Hamiltonian flow
-with a mean-field encoder misses 0.2877 and 1.7544 nats at its optimum. Coupling flow and exact divergence miss nothing.
+with a mean-field encoder misses 0.2877 and 1.7544 nats at its optimum. A coupling flow misses nothing. The
+exact divergence misses what {steps} steps leave: at the exact velocity of the linear path, the mean log-density is off by 0.000005 nats at $d=2$ and by 0.000034 at $d=8$.
 
 (c) Operations to a standard error of {error} nats: 120.7 and 607.7 probes are needed, more than the 2 and 8 products of the exact divergence, and it stays so, since both grow
 like $d$. Averages over data need fewer, and there one probe a point will do."""
@@ -150,6 +165,8 @@ def _caption(data: Data) -> Caption:
         ("standard error at d = 8", data["missed probe"][eight], "2.4651"),
         ("deficit at d = 2", data["missed hamiltonian"][two], "0.2877"),
         ("deficit at d = 8", data["missed hamiltonian"][eight], "1.7544"),
+        ("error of the steps at d = 2", data["missed steps"][two], "0.000005"),
+        ("error of the steps at d = 8", data["missed steps"][eight], "0.000034"),
         ("probes at d = 2", data["probes"][two], "120.7"),
         ("probes at d = 8", data["probes"][eight], "607.7"),
     )

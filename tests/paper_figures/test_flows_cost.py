@@ -45,6 +45,27 @@ def test_the_deficit_is_the_least_that_any_model_and_mean_field_encoder_reach(dr
     assert data["missed hamiltonian"][0] == pytest.approx(np.log(4 / 3), abs=1e-9)
 
 
+def test_steps_leave_what_runge_kutta_leaves_of_a_matrix_and_its_trace(drawn):
+    """The classical method, written out for x' = A_t x and for the trace of A_t, on matrices; E log p by the trace, under data N(0, S)."""
+    data = drawn(FIGURE).data
+    for d, left in zip(data["dims"], data["missed steps"], strict=True):
+        S, eye, h = covariance(d), np.eye(d), 1 / FIGURE.inputs["steps"]
+
+        def velocity(t):
+            return (t * eye - (1 - t) * S) @ np.linalg.inv((1 - t) ** 2 * S + t**2 * eye)  # noqa: B023
+
+        X, trace = eye, 0.0
+        for t in h * np.arange(FIGURE.inputs["steps"]):
+            k1 = velocity(t) @ X
+            k2 = velocity(t + h / 2) @ (X + h / 2 * k1)
+            k3 = velocity(t + h / 2) @ (X + h / 2 * k2)
+            k4 = velocity(t + h) @ (X + h * k3)
+            X = X + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+            trace += h / 6 * np.trace(velocity(t) + 4 * velocity(t + h / 2) + velocity(t + h))
+        expected = trace - np.trace(X @ S @ X.T) / 2 + (np.linalg.slogdet(S)[1] + d) / 2
+        assert left == pytest.approx(abs(expected), rel=1e-5, abs=1e-11)
+
+
 def products(inputs, outputs):
     """Products of matrices in a perceptron of two hidden layers of 64, in operations."""
     return 2 * (inputs * 64 + 64 * 64 + 64 * outputs)
