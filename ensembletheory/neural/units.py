@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ensembletheory.errors import refuse
 from ensembletheory.laws import Law
 
 __all__ = ["Units"]
@@ -27,7 +28,13 @@ class Units(eqx.Module):
         self.mean, self.scale = mean[columns], deviation[columns]
 
     def of(self, x: Float[Array, " m"]) -> Float[Array, " m"]:
-        """(x - mean) / scale."""
+        """(x - mean) / scale.
+
+        Raises:
+            ValueError: if x has another number of coordinates.
+        """
+        if x.shape != self.mean.shape:
+            refuse("x", f"shape {x.shape}", f"{self.mean.shape}, one point", "Give as many coordinates as the law has that was learned from.")
         mean, scale = jax.lax.stop_gradient((self.mean, self.scale))
         return (x - mean) / scale
 

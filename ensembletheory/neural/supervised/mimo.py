@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import is_concrete, refuse
+from ensembletheory.errors import checked_count, is_concrete, refuse
 from ensembletheory.laws import Law
 from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.neural.units import Units
@@ -89,6 +89,9 @@ class Mimo(eqx.Module):
         depth: number of hidden layers, the first ones included; at least 1.
         activation: f, and that of the trunk.
         read: from a head's outputs to its prediction.
+
+    Raises:
+        ValueError: if there is no output, slot, unit or hidden layer.
     """
 
     encoders: Float[Array, "slots width inputs_and_one"]
@@ -97,6 +100,8 @@ class Mimo(eqx.Module):
     read: Callable[[Float[Array, " outputs"]], Float[Array, " outputs"]]
 
     def __init__(self, key: PRNGKeyArray, inputs: Units, outputs: int, slots: int, width: int, depth: int, activation: Callable[[Array], Array], read: Callable):
+        for name, number in (("outputs", outputs), ("slots", slots), ("width", width), ("depth", depth)):
+            checked_count(name, number, 1)
         key_encoders, key_trunk = jax.random.split(key)
         fan_in = inputs.mean.size + 1
         self.encoders = np.sqrt(2 / (fan_in * slots)) * jax.random.normal(key_encoders, (slots, width, fan_in))
@@ -126,6 +131,9 @@ class MimoLoss(eqx.Module):
         inputs: how many coordinates are x.
         batch: tuples a call.
         root: q of the weights r_i.
+
+    Raises:
+        ValueError: if the batch is no number of tuples, at least 1, or the root is not positive.
     """
 
     law: Law
@@ -134,6 +142,11 @@ class MimoLoss(eqx.Module):
     inputs: int = eqx.field(static=True)
     batch: int = eqx.field(static=True)
     root: float = eqx.field(static=True)
+
+    def __check_init__(self):
+        checked_count("batch", self.batch, 1)
+        if not (np.isfinite(self.root) and self.root > 0):
+            refuse("root", f"{self.root}", "a positive number", "3 is usual; the larger, the nearer to each other the weights of the heads.")
 
     def __call__(self, model: Mimo, key: PRNGKeyArray) -> Float[Array, ""]:
         """The mean over the batch of the heads' weighted errors, summed over the heads."""

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ensembletheory.errors import refuse
 from ensembletheory.laws import Law
 from ensembletheory.neural.learner import Learner
 from ensembletheory.neural.supervised.mimo import Mimo, MimoLoss, Mixing
@@ -44,7 +43,6 @@ class MimoClassifierLearner(Learner):
     def initialise(self, key: PRNGKeyArray, law: Law) -> Any:
         """A `Mimo` in the units of the law."""
         require_labels(law, self.classes)
-        _require_slots(self.slots, self.depth)
         return Mimo(key, Units(law, slice(law.dim - 1)), self.classes, self.slots, self.width, self.depth, jax.nn.relu, jax.nn.log_softmax)
 
     def loss(self, law: Law) -> Loss:
@@ -79,7 +77,6 @@ class MimoRegressorLearner(Learner):
     def initialise(self, key: PRNGKeyArray, law: Law) -> Any:
         """A `Mimo` in the units of the law."""
         require_inputs(law, self.inputs)
-        _require_slots(self.slots, self.depth)
         targets = Units(law, slice(self.inputs, None))
         return Mimo(key, Units(law, slice(self.inputs)), law.dim - self.inputs, self.slots, self.width, self.depth, self.activation, targets.back)
 
@@ -87,10 +84,3 @@ class MimoRegressorLearner(Learner):
         """The heads' squared errors."""
         require_inputs(law, self.inputs)
         return MimoLoss(law, SquaredError(Units(law, slice(self.inputs, None)).scale), jax.tree.map(jnp.asarray, self.mixing), self.inputs, self.batch, self.root)
-
-
-def _require_slots(slots: int, depth: int) -> None:
-    if slots < 1:
-        refuse("slots", f"{slots}", "at least 1", "One slot is a network without company.")
-    if depth < 1:
-        refuse("depth", f"{depth}", "at least 1", "The slots' own first layers are a hidden layer.")

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import refuse
+from ensembletheory.errors import checked_count, refuse
 from ensembletheory.laws import FiniteLaw, Law
 from ensembletheory.supervised import gaussian_nll
 
@@ -62,6 +62,9 @@ class SupervisedLoss(eqx.Module):
         inputs: how many coordinates are x.
         batch: draws a call.
         reach: e (inputs,); the plain loss if left out.
+
+    Raises:
+        ValueError: if the batch is no number of draws, at least 1.
     """
 
     law: Law
@@ -69,6 +72,9 @@ class SupervisedLoss(eqx.Module):
     inputs: int = eqx.field(static=True)
     batch: int = eqx.field(static=True)
     reach: Float[Array, " inputs"] | None = None
+
+    def __check_init__(self):
+        checked_count("batch", self.batch, 1)
 
     def __call__(self, model: Callable, key: PRNGKeyArray) -> Float[Array, ""]:
         """The mean over the batch."""

@@ -17,6 +17,8 @@ from ensembletheory.neural import (
     SquaredError,
     fit,
     fit_ensemble,
+    predictions,
+    stack,
 )
 from ensembletheory.supervised import linear_mimo, mixmo_shrinkage
 from tests.helpers import assert_mean
@@ -166,13 +168,20 @@ def test_one_slot_is_a_network_alone():
 
 def test_bad_input_is_refused():
     for learner, message in (
-        (MimoRegressorLearner(2, slots=0), "`slots`: got 0; expected at least 1"),
-        (MimoRegressorLearner(2, depth=0), "`depth`: got 0; expected at least 1"),
+        (MimoRegressorLearner(2, slots=0), "`slots`: got 0"),
+        (MimoRegressorLearner(2, depth=0), "`depth`: got 0"),
+        (MimoRegressorLearner(2, width=0, depth=1), "`width`: got 0"),
+        (MimoRegressorLearner(2, batch=0), "`batch`: got 0"),
+        (MimoRegressorLearner(2, root=0.0), "`root`: got 0.0; expected a positive number"),
+        (MimoRegressorLearner(2, root=np.inf), "`root`: got inf"),
         (MimoRegressorLearner(4), "`inputs`: got 4 of 4"),
         (MimoClassifierLearner(3), "`data`: got a Gaussian"),
     ):
         with pytest.raises(ValueError, match=message):
             fit(KEY, learner, JOINT)
+    for x in ([0.1], [0.1, 0.2, 0.3]):
+        with pytest.raises(ValueError, match=r"`x`: got shape \(\d,\); expected \(2,\)"):
+            predictions(stack([started(MimoRegressorLearner(2, width=4), JOINT)]), [x])
     with pytest.raises(ValueError, match="`linear and cut`: got 0.7 and 0.5; expected probabilities that sum to at most 1"):
         Mixing(0.7, 0.5)
     with pytest.raises(ValueError, match="`concentration`: got 0"):

@@ -253,6 +253,9 @@ def test_bad_input_is_refused():
         (ClassifierLearner(3), rows[:1], "`data`: got shape"),
         (ClassifierLearner(3), np.full((4, 3), np.nan), "`data`: got 12 NaN"),
         (MeanRegressorLearner(1), np.column_stack([rows[:, :2], np.ones(6)]), r"`data`: got constant columns \[2\]"),
+        (MeanRegressorLearner(1, batch=0), rows, "`batch`: got 0"),
+        (GaussianRegressorLearner(1, width=0), rows, "`width`: got 0"),
+        (ClassifierLearner(3, depth=-1), labelled, "`depth`: got -1"),
     ):
         with pytest.raises(ValueError, match=message):
             fit(KEY, learner, data, RECIPE)
@@ -262,3 +265,10 @@ def test_bad_input_is_refused():
         GaussianRegressorLearner(2, adversarial=0.01).loss(JOINT)
     with pytest.raises(ValueError, match=r"`x`: got shape \(2,\); expected \(n, d\)"):
         predictions(None, [0.0, 1.0])
+
+
+@pytest.mark.parametrize("coordinates", [1, 3])
+def test_inputs_of_another_dimension_are_refused_where_they_would_broadcast(regressors, classifiers, coordinates):
+    for learned in (regressors, classifiers):
+        with pytest.raises(ValueError, match=rf"`x`: got shape \({coordinates},\); expected \(2,\)"):
+            predictions(learned.model, np.ones((4, coordinates)))
