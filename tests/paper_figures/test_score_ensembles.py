@@ -34,10 +34,13 @@ def test_exact_members_come_out_of_the_sampler_with_their_divergences(drawn):
 
 
 def test_the_averaged_exact_scores_gain(drawn):
-    """The averaged score's law lies pointwise above the geometric mean, so its divergence is at most the member average."""
+    """From an infinite horizon the averaged score's law lies pointwise above the geometric mean, so its divergence is at most the member average.
+
+    The finite one shifts every divergence by less than 0.0066 * 1.2 (see above), and every gain is larger than twice that.
+    """
     data = drawn(FIGURE).data
     several = (data["choices"] > 0).sum(axis=1) > 1
-    assert np.all(data["gain_exact"][several] > 0)
+    assert np.all(data["gain_exact"][several] > 2 * 0.0066 * 1.2)
     assert np.all(data["gain_exact"][~several] == 0)
     assert data["gain_exact"][-1] == pytest.approx(data["kl_members"].mean() - data["kl_pooled"], rel=1e-12)
 
@@ -66,7 +69,7 @@ def test_rules_on_exact_members_stand_where_quantiles_by_another_route_put_them(
     target, *members = (np.interp(levels, cdf(k), x) for k in range(5))
     pooled = np.interp(levels, np.mean([cdf(k) for k in range(1, 5)], axis=0), x)
     by_hand = [np.mean((target - law) ** 2) for law in (pooled, np.mean(members, axis=0))]
-    np.testing.assert_allclose(drawn(FIGURE).data["rules_exact"][[3, 5]], by_hand, atol=0.01)
+    np.testing.assert_allclose(drawn(FIGURE).data["rules_exact"][[2, 4]], by_hand, atol=0.01)
 
 
 def test_no_law_is_nearer_in_w2_than_in_its_moments(drawn):
