@@ -11,12 +11,26 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.laws.weights import checked_weights
 
-__all__ = ["Batching", "CombinedField", "Field", "FieldStack", "Fields", "MeanField", "checked_fields", "differ", "require_field", "require_vectors"]
+__all__ = [
+    "Batching",
+    "CombinedField",
+    "Field",
+    "FieldStack",
+    "Fields",
+    "MeanField",
+    "checked_fields",
+    "differ",
+    "is_stack",
+    "require_field",
+    "require_origin",
+    "require_vectors",
+]
 
 
 class Field(eqx.Module):
@@ -53,15 +67,14 @@ class FieldStack(eqx.Module):
     """K fields of one structure as one, `stacked`, whose arrays have a leading axis K; a sequence of fields that is evaluated at once.
 
     Raises:
-        ValueError: if the arrays do not have one leading axis.
+        ValueError: if the arrays do not have one leading axis, of length 1 at least.
     """
 
     stacked: Field
 
     def __check_init__(self):
-        shapes = [array.shape for array in jax.tree.leaves(eqx.filter(self.stacked, eqx.is_array))]
-        if len({shape[:1] for shape in shapes}) != 1 or () in shapes:
-            got = f"one {type(self.stacked).__name__}, whose arrays have shapes {sorted(set(shapes))}"
+        if not is_stack(self.stacked):
+            got = f"one {type(self.stacked).__name__}, whose arrays have shapes {sorted(set(_shapes(self.stacked)))}"
             refuse("fields", got, "a list of fields, or a stack of them", "Pass [field], or neural.stack([field, ...]).")
 
     def __len__(self) -> int:
@@ -76,6 +89,17 @@ class FieldStack(eqx.Module):
 
 
 Fields = tuple[Field, ...] | FieldStack
+_ONE_PROCESS = "At equal times their laws hold different noise: take all members' fields from one process."
+
+
+def is_stack(model: Any) -> bool:
+    """Whether all arrays of a model have one leading axis, of length 1 at least."""
+    leading = {shape[:1] for shape in _shapes(model)}
+    return len(leading) == 1 and not leading & {(), (0,)}
+
+
+def _shapes(model: Any) -> list[tuple[int, ...]]:
+    return [array.shape for array in jax.tree.leaves(eqx.filter(model, eqx.is_array))]
 
 
 class CombinedField(Field):
@@ -153,7 +177,10 @@ def checked_fields(fields: Sequence[Field] | Field) -> Fields:
         ValueError: naming what differs.
     """
     if isinstance(fields, Field):
-        return FieldStack(fields)
+        stack = FieldStack(fields)
+        if _known_to_vary(fields.origin):
+            refuse("fields", f"a stack of fields of {type(fields.origin).__name__} processes that differ", "fields of one process", _ONE_PROCESS)
+        return stack
     if not fields:
         refuse("fields", "an empty list", "at least one field", "Pass the members' fields.")
     kinds = sorted({field.kind for field in fields if field.kind is not None})
@@ -163,8 +190,14 @@ def checked_fields(fields: Sequence[Field] | Field) -> Fields:
     for origin in origins[1:]:
         if differ(origins[0], origin):
             got = f"fields of {type(origins[0]).__name__} and of another {type(origin).__name__}"
-            refuse("fields", got, "fields of one process", "At equal times their laws hold different noise: take all members' fields from one process.")
+            refuse("fields", got, "fields of one process", _ONE_PROCESS)
     return tuple(fields)
+
+
+def _known_to_vary(stacked: Any) -> bool:
+    """Whether the members of a stack are known to be unequal."""
+    arrays = jax.tree.leaves(eqx.filter(stacked, eqx.is_array))
+    return is_concrete(*arrays) and any(np.any(np.asarray(array) != np.atleast_1d(array)[:1]) for array in arrays)
 
 
 def differ(first: Any, second: Any) -> bool:
@@ -222,3 +255,14 @@ def require_field(argument: str, field: Field, kind: str, dim: int) -> None:
     if field.kind not in (None, kind):
         refuse(argument, f"a {field.kind}", f"a {kind}", f"Convert it: processes.convert(process, field, {kind!r}).")
     require_vectors(argument, field, dim)
+
+
+def require_origin(argument: str, field: Field, process: Any) -> None:
+    """Refuse a field that is known to be of another process.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if field.origin is not None and differ(field.origin, process):
+        got = f"a field of another process ({type(field.origin).__name__})"
+        refuse(argument, got, f"a field of the {type(process).__name__} at hand", "At equal times their laws hold different noise.")

@@ -129,8 +129,8 @@ class Sampler(eqx.Module):
         """
         return self._verified(self._linearised(_coordinatewise, dim))
 
-    def log_prob(self, x: Numbers) -> Float[Array, "..."]:
-        """The log-density in nats, at x (..., d), of the draws of `sample` begun from N(0, I).
+    def log_prob(self, x: Numbers, start: Law | None = None) -> Float[Array, "..."]:
+        """The log-density in nats, at x (..., d), of the draws of `sample` begun from `start`, N(0, I) if left out.
 
         Raises:
             ValueError: if the scheme is stochastic.
@@ -138,7 +138,8 @@ class Sampler(eqx.Module):
         if self.scheme.draws:
             refuse("scheme", type(self.scheme).__name__, "a deterministic scheme", "Use Heun with a velocity; a stochastic step has no inverse.")
         point = as_floats("x", x)
-        return _log_prob(self, checked_point("x", point, point.shape[-1] if point.ndim else 1))
+        start = standard_normal(point.shape[-1] if point.ndim else 1) if start is None else start
+        return _log_prob(self, checked_point("x", point, start.dim), start)
 
     def _move(self, t: Float[Array, ""], s: Float[Array, ""]):
         return lambda x, z: self.scheme.step(self.process, self.field, t, s, x, z)
@@ -213,7 +214,7 @@ def _coordinatewise(sampler: Sampler, dim: int) -> Run[DiagonalKernel]:
 
 
 @eqx.filter_jit
-def _log_prob(sampler: Sampler, x: Float[Array, "... d"]) -> Float[Array, "..."]:
+def _log_prob(sampler: Sampler, x: Float[Array, "... d"], start: Law) -> Float[Array, "..."]:
     no_draws = jnp.zeros((0, x.shape[-1]), x.dtype)
 
     def back(point, times):
@@ -231,6 +232,6 @@ def _log_prob(sampler: Sampler, x: Float[Array, "... d"]) -> Float[Array, "..."]
 
     def at(point):
         noise, changes = jax.lax.scan(back, point, (sampler.grid[:-1], sampler.grid[1:]), reverse=True)
-        return standard_normal(point.shape[0])._log_prob(noise) + jnp.sum(changes)
+        return start._log_prob(noise) + jnp.sum(changes)
 
     return jnp.vectorize(at, signature="(d)->()")(x)

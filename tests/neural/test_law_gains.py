@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from ensembletheory.laws import Gaussian
+from ensembletheory.laws import FiniteLaw, Gaussian, GaussianMixture
 from ensembletheory.neural import sampled_law_gain, sampled_log_normaliser, stack
 from tests.helpers import assert_within_errors
 
@@ -70,3 +70,40 @@ def test_other_rules_and_wrong_weights_are_refused(laws):
         sampled_law_gain(jax.random.key(3), Gaussian(*TARGET), laws, SAMPLES, "median")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="`weights`"):
         sampled_law_gain(jax.random.key(3), Gaussian(*TARGET), laws, SAMPLES, weights=[0.5, 0.6])
+
+
+def apart(distance):
+    return stack([Gaussian([x, 1.0], COVS[0]) for x in (0.0, distance)])
+
+
+@pytest.mark.parametrize("distance", [14.0, 1000.0])
+def test_members_too_far_apart_for_the_draws_are_refused(distance):
+    """What lies between them is not drawn: at 14 the number was off by 6 of its own standard errors."""
+    with pytest.raises(ValueError, match=r"`samples`: got 4096, of which few say all: the relative error of Z is [01]"):
+        sampled_log_normaliser(jax.random.key(5), apart(distance), SAMPLES, [0.5, 0.5])
+
+
+def test_at_a_distance_that_the_draws_bridge_the_normaliser_is_that_of_the_formula():
+    """-m' S^-1 m / 8 for equal covariances S and means m apart."""
+    log_Z = sampled_log_normaliser(jax.random.key(5), apart(3.0), SAMPLES, [0.5, 0.5])
+    assert_within_errors(log_Z.value, log_Z.error, -9 * np.linalg.inv(COVS[0])[0, 0] / 8)
+
+
+@pytest.mark.parametrize(
+    ("target", "law", "message"),
+    [
+        (Gaussian([0.0], 1.0), None, "`laws`: got dimension 2; expected that of the target, 1"),
+        (FiniteLaw([[0.0, 1.0], [1.0, 0.0]], [0.5, 0.5]), None, "`target`: got FiniteLaw without a density"),
+        (Gaussian(*TARGET), Gaussian(*TARGET), "`laws`: got one Gaussian; expected a stack of laws"),
+        (Gaussian(*TARGET), GaussianMixture([0.3, 0.7], MEANS, COVS), "`laws`: got one GaussianMixture; expected a stack of laws"),
+        (Gaussian(*TARGET), [Gaussian(*TARGET)], "`laws`: got one list; expected a stack of laws"),
+    ],
+)
+def test_targets_without_densities_and_laws_that_are_no_stack_are_refused(laws, target, law, message):
+    with pytest.raises(ValueError, match=message):
+        sampled_law_gain(jax.random.key(3), target, laws if law is None else law, SAMPLES)
+
+
+def test_one_draw_is_refused(laws):
+    with pytest.raises(ValueError, match="`samples`: got 1; expected at least 2"):
+        sampled_law_gain(jax.random.key(3), Gaussian(*TARGET), laws, 1)

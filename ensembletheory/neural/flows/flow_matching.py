@@ -22,9 +22,9 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import is_concrete, refuse
+from ensembletheory.errors import checked_count, is_concrete, refuse
 from ensembletheory.estimate import Estimate, monte_carlo
-from ensembletheory.fields import Field
+from ensembletheory.fields import Field, require_field, require_origin
 from ensembletheory.laws import Law
 from ensembletheory.laws.expectation import expectation
 from ensembletheory.neural.flows.pairings import IndependentPairs, Pairing
@@ -47,7 +47,7 @@ class FlowMatching(eqx.Module):
         start: the earliest time; 0 will do where noise begins with a finite slope.
 
     Raises:
-        ValueError: unless 0 <= start < horizon, or if noise begins at `start` with an infinite slope.
+        ValueError: unless 0 <= start < horizon and batch >= 1, or if noise begins at `start` with an infinite slope.
     """
 
     process: GaussianPath
@@ -58,7 +58,7 @@ class FlowMatching(eqx.Module):
 
     def __init__(self, process: GaussianPath, law: Law, coupling: Pairing | None = None, batch: int = 256, start: float = 1e-3):
         self.process, self.law, self.coupling = process, law, IndependentPairs() if coupling is None else coupling
-        self.batch, self.start = batch, jnp.asarray(start, process.horizon.dtype)
+        self.batch, self.start = checked_count("batch", batch, 1), jnp.asarray(start, process.horizon.dtype)
 
     def __check_init__(self):
         if not is_concrete(self.start, self.process.horizon):
@@ -107,8 +107,9 @@ def matching_loss(key: PRNGKeyArray, field: Field, objective: FlowMatching, samp
     """CFM(field) by Monte Carlo over independent batches, the last one full; the same key gives the same draws here and in `velocity_error`.
 
     Raises:
-        ValueError: if the samples fill less than two batches.
+        ValueError: if the field is known to be no velocity, or of another process or dimension; if the samples fill less than two batches.
     """
+    _require_velocity(field, objective)
     return monte_carlo(_errors(key, field, objective, _batches(samples, objective), _matching))
 
 
@@ -116,10 +117,16 @@ def velocity_error(key: PRNGKeyArray, field: Field, objective: FlowMatching, sam
     """FM(field), the distance from the exact velocity of independent pairs, by Monte Carlo.
 
     Raises:
-        ValueError: if pairs are not independent, or the samples fill less than two batches.
+        ValueError: if pairs are not independent, or as `matching_loss`.
     """
     _require_independent(objective)
+    _require_velocity(field, objective)
     return monte_carlo(_errors(key, field, objective, _batches(samples, objective), _explicit))
+
+
+def _require_velocity(field: Field, objective: FlowMatching) -> None:
+    require_field("field", field, "velocity", objective.law.dim)
+    require_origin("field", field, objective.process)
 
 
 def _batches(samples: int, objective: FlowMatching) -> int:

@@ -33,11 +33,12 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import is_concrete, refuse
+from ensembletheory.errors import checked_count, is_concrete, refuse
 from ensembletheory.estimate import Estimate, monte_carlo
-from ensembletheory.fields import Field
+from ensembletheory.fields import Field, MeanField, require_field, require_origin
 from ensembletheory.laws import Law
 from ensembletheory.laws.expectation import expectation
+from ensembletheory.neural.data import scale_of
 from ensembletheory.neural.stacks import member_values
 from ensembletheory.processes import GaussianPath
 
@@ -61,7 +62,7 @@ class ScoreMatching(eqx.Module):
         weighting: of the times, see the module.
 
     Raises:
-        ValueError: unless 0 < start < horizon; if the weighting is unknown, or not finite on this path.
+        ValueError: unless 0 < start < horizon and batch >= 1; if the weighting is unknown, or not finite on this path.
     """
 
     process: GaussianPath
@@ -74,7 +75,7 @@ class ScoreMatching(eqx.Module):
     def __init__(self, process: GaussianPath, law: Law, batch: int = 256, start: float = 1e-3, weighting: str = "noise"):
         if weighting not in _WEIGHTINGS:
             refuse("weighting", repr(weighting), "'noise', 'likelihood' or 'edm'", "See ensembletheory.neural.scores.score_matching.")
-        self.process, self.law, self.batch, self.start, self.weighting = process, law, batch, jnp.asarray(start, process.horizon.dtype), weighting
+        self.process, self.law, self.batch, self.start, self.weighting = process, law, checked_count("batch", batch, 1), jnp.asarray(start, process.horizon.dtype), weighting
         self.times = _cells(process, law, self.start, weighting)
 
     def __check_init__(self):
@@ -120,7 +121,7 @@ def _weight(process: GaussianPath, law: Law, start: Float[Array, ""], weighting:
     rate = process.diffusion(t) / process.noise_variance(t)
     if weighting == "likelihood":
         return rate
-    level = process.noise_level(t) / jnp.sqrt(jnp.trace(law.cov) / law.dim)
+    level = process.noise_level(t) / scale_of(law)
     density = jax.scipy.stats.norm.pdf(jnp.log(level), np.log(2.0) - 1.2, 1.2)
     return (process.horizon - start) * density * rate / 2 * (1 + level**2)
 
@@ -145,12 +146,22 @@ def _explicit(field: Field, objective: ScoreMatching, weight: Float[Array, ""], 
 
 
 def denoising_loss(key: PRNGKeyArray, field: Field, objective: ScoreMatching, samples: int) -> Estimate:
-    """DSM(field) by Monte Carlo; the same key gives the same draws here and in `score_error`."""
+    """DSM(field) by Monte Carlo; the same key gives the same draws here and in `score_error`.
+
+    Raises:
+        ValueError: if the field is known to be no score, or of another process or dimension; if there are fewer than two samples.
+    """
+    _require_score("field", field, objective)
     return monte_carlo(_errors(key, field, objective, samples, _denoising))
 
 
 def score_error(key: PRNGKeyArray, field: Field, objective: ScoreMatching, samples: int) -> Estimate:
-    """ESM(field), the distance from the exact score, by Monte Carlo."""
+    """ESM(field), the distance from the exact score, by Monte Carlo.
+
+    Raises:
+        ValueError: as `denoising_loss`.
+    """
+    _require_score("field", field, objective)
     return monte_carlo(_errors(key, field, objective, samples, _explicit))
 
 
@@ -159,14 +170,26 @@ def _errors(key: PRNGKeyArray, field: Field, objective: ScoreMatching, samples: 
     return jax.lax.map(lambda draw: error(field, objective, *draw), objective._drawn(key, samples), batch_size=_BATCHES)
 
 
-@eqx.filter_jit
+def _require_score(argument: str, field: Field, objective: ScoreMatching) -> None:
+    require_field(argument, field, "score", objective.law.dim)
+    require_origin(argument, field, objective.process)
+
+
 def member_errors(key: PRNGKeyArray, fields: Any, objective: ScoreMatching, samples: int) -> Float[Array, "n K d"]:
     """The errors e_k = w_t^(1/2) s_t (field_k - exact score) of a stack of K fields, at each of the draws of `score_error`.
 
     With G_kl the mean of <e_k, e_l>, ESM(sum_k w_k field_k) = w^T G w. Over all subsets of K' of the members, equally weighted, ESM has mean A + B / K' exactly, where A is
     the mean of G off the diagonal and A + B its mean on the diagonal.
-    """
 
+    Raises:
+        ValueError: if the fields are no stack, or as `denoising_loss`.
+    """
+    _require_score("fields", MeanField(fields), objective)
+    return _member_errors(key, fields, objective, samples)
+
+
+@eqx.filter_jit
+def _member_errors(key: PRNGKeyArray, fields: Any, objective: ScoreMatching, samples: int) -> Float[Array, "n K d"]:
     def errors(weight, t, x):
         exact = objective.process.score(objective.law)(t, x)
         return jnp.sqrt(weight * objective.process.noise_variance(t)) * (member_values(fields, t, x) - exact[None, :])

@@ -155,6 +155,18 @@ def test_of_other_pairs_no_velocity_is_known(target, objective):
         matching_loss(KEY, exact, objective, 128)
 
 
+def test_fields_of_another_kind_process_or_dimension_are_refused(target, objective):
+    plane = Gaussian([0.0, 0.0], 1.0)
+    for measure in (matching_loss, velocity_error):
+        for field, message in (
+            (PATH.score(target), "`field`: got a score; expected a velocity"),
+            (VariancePreserving().velocity(target), "`field`: got a field of another process"),
+            (PATH.velocity(plane), "(?s)`field`: .*; expected vectors of shape"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                measure(KEY, field, objective, SAMPLES)
+
+
 @pytest.mark.verify
 @pytest.mark.parametrize("process", [OptimalTransportPath(0.01), VariancePreserving()])
 def test_networks_learn_the_velocities_of_other_paths(target, process):
@@ -167,11 +179,11 @@ def test_networks_learn_the_velocities_of_other_paths(target, process):
 
 @pytest.mark.verify
 def test_velocities_gain_as_the_scores_they_are_converted_from(target):
-    """Of exact fields: the flow is the same, and so is every number; on a grid that ends before the horizon, where a score says less than a velocity."""
-    laws = [GaussianMixture(target.weights, target.means + shift, target.covs) for shift in (-0.4, 0.4)]
-    grid = np.linspace(0.95, 0.0, 21)
-    scores, velocities = (stack([field(law) for law in laws]) for field in (PATH.score, PATH.velocity))
-    first, second = (sampled_gain(KEY, target, fields, PATH, grid, 256) for fields in (scores, velocities))
+    """Of exact fields: the flow is the same, and so is every number; on a path where a score says all at the horizon too."""
+    laws, path = [GaussianMixture(target.weights, target.means + shift, target.covs) for shift in (-0.4, 0.4)], VariancePreserving()
+    grid = np.linspace(1.0, 0.0, 21)
+    scores, velocities = (stack([field(law) for law in laws]) for field in (path.score, path.velocity))
+    first, second = (sampled_gain(KEY, target, fields, path, grid, 256) for fields in (scores, velocities))
     for name in ("average", "best", "ensemble", "gain"):
         np.testing.assert_allclose(getattr(first, name).value, getattr(second, name).value, rtol=1e-9)
     assert first.gain.value > 0

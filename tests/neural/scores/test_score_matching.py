@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import combinations
 
 import jax
@@ -9,9 +10,24 @@ from scipy.integrate import quad
 
 from ensembletheory.fields import MeanField
 from ensembletheory.laws import Gaussian
-from ensembletheory.neural import ScoreMatching, denoising_loss, floor, member, member_errors, score_error
+from ensembletheory.neural import (
+    FlowMatching,
+    KacMatching,
+    MaximumLikelihood,
+    RatioMatching,
+    Recipe,
+    ScoreMatching,
+    ScoreNetwork,
+    denoising_loss,
+    floor,
+    member,
+    member_errors,
+    score_error,
+    stack,
+    train_ensemble,
+)
 from ensembletheory.neural.scores.score_matching import floor_at
-from ensembletheory.processes import EdmPath, LinearInterpolant, SubVariancePreserving, VarianceExploding, VariancePreserving
+from ensembletheory.processes import EdmPath, LinearInterpolant, SubVariancePreserving, Telegraph, VarianceExploding, VariancePreserving
 
 SAMPLES = 8192
 Z = 5.0  # two-sided error level 6e-7 an assertion
@@ -178,6 +194,15 @@ def test_batches_of_a_weighted_loss_are_unbiased_and_even(process, weighting):
     assert np.std(batches, ddof=1) < 0.25 * np.mean(batches)
 
 
+def test_batches_of_none_are_refused(process, target):
+    for build in (ScoreMatching, FlowMatching):
+        with pytest.raises(ValueError, match="`batch`: got 0; expected a whole number >= 1"):
+            build(process, target, batch=0)
+    for build in (MaximumLikelihood, partial(KacMatching, Telegraph(1.0, 1.0)), partial(RatioMatching, Telegraph(1.0, 1.0))):
+        with pytest.raises(ValueError, match="`batch`: got 0; expected a whole number >= 1"):
+            build(target, batch=0)
+
+
 def test_a_weighting_that_is_not_known_or_not_finite_is_refused(process, target):
     with pytest.raises(ValueError, match="`weighting`: got 'song'; expected 'noise', 'likelihood' or 'edm'"):
         ScoreMatching(process, target, weighting="song")
@@ -189,3 +214,32 @@ def test_a_weighting_that_is_not_known_or_not_finite_is_refused(process, target)
 def test_a_start_outside_the_path_is_refused(process, target, start):
     with pytest.raises(ValueError, match=r"`start`: got .*; expected a time in \(0, 1\)"):
         ScoreMatching(process, target, start=start)
+
+
+def test_fields_of_another_kind_process_or_dimension_are_refused(process, target, objective):
+    cases = [
+        (process.denoiser(target), "got a denoiser; expected a score"),
+        (VariancePreserving(0.1, 5.0).score(target), "got a field of another process"),
+        (process.score(Gaussian([0.0, 0.0], 1.0)), "(?s:.*); expected vectors of shape"),
+    ]
+    for field, message in cases:
+        for measure in (denoising_loss, score_error):
+            with pytest.raises(ValueError, match=f"`field`: {message}"):
+                measure(jax.random.key(0), field, objective, SAMPLES)
+        with pytest.raises(ValueError, match=f"`fields`: {message}"):
+            member_errors(jax.random.key(0), stack([field, field]), objective, SAMPLES)
+
+
+def test_one_draw_is_refused(process, target, objective):
+    with pytest.raises(ValueError, match="`samples`: got 1; expected at least 2"):
+        denoising_loss(jax.random.key(0), process.score(target), objective, 1)
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("process", [SubVariancePreserving(), VarianceExploding(0.05, 20.0)])
+def test_networks_learn_the_scores_of_other_paths(process, target):
+    """All three members bring the error of the network that says zero, whose score is that of the matched Gaussian, below a quarter."""
+    objective, recipe = ScoreMatching(process, target, 128, START), Recipe(steps=400, learning_rate=1e-2, chunk=200, ema_decay=0.98)
+    trained = train_ensemble(jax.random.key(1), lambda key: ScoreNetwork(key, process, target, 32, 3), [objective] * 3, recipe).average
+    gaussian = score_error(jax.random.key(2), process.score(Gaussian(target.mean, target.cov)), objective, SAMPLES).value
+    assert all(score_error(jax.random.key(2), member(trained, k), objective, SAMPLES).value < gaussian / 4 for k in range(3))
