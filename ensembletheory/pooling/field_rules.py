@@ -67,7 +67,7 @@ class _Selected(CombinedField):
 
 
 class MedianField(_Selected):
-    """The median of each coordinate; of an even number the midpoint of the two middle values (torch takes the lower, which is not symmetric).
+    """The median of each coordinate; of an even number the midpoint of the two middle values (torch takes the lower, which is not symmetric). NaN where a member is NaN.
 
     Raises:
         ValueError: if there is no field, or kinds or processes differ.
@@ -80,8 +80,9 @@ class MedianField(_Selected):
 
     def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
         """The median."""
-        ordered = jnp.sort(vectors, axis=0)
-        return (ordered[(len(self.fields) - 1) // 2] + ordered[len(self.fields) // 2]) / 2
+        ordered = jnp.sort(vectors, axis=0)  # NaN comes last
+        middle = (ordered[(len(self.fields) - 1) // 2] + ordered[len(self.fields) // 2]) / 2
+        return jnp.where(jnp.isnan(ordered[-1]), ordered[-1], middle)
 
 
 class DominantField(_Selected):

@@ -109,7 +109,7 @@ class GaussianPath(Process):
             TypeError: if `law` is none of Gaussian, GaussianMixture and FiniteLaw.
         """
         time = self.checked_time("t", t)
-        if is_singular(law) and is_concrete(time) and float(self.noise_variance(time)) == 0:
+        if is_singular(law) and _without_noise(self, time):
             return law
         return _noised(self, as_gaussians(law), time)
 
@@ -207,8 +207,13 @@ class ExactField(Field):
 
     def check(self, t: Float[Array, ""]) -> None:
         """Refuse a time, whose value can be looked at, at which the law has no density."""
-        if is_concrete(t) and float(self.process.noise_variance(t)) == 0:
+        if _without_noise(self.process, t):
             refuse_unnoised(self.law, t)
+
+
+def _without_noise(process: GaussianPath, t: Float[Array, ""]) -> bool:
+    """Whether the noise at a time is known to be 0; it is not known where time or path are traced."""
+    return is_concrete(t) and is_concrete(noise := process.noise_variance(t)) and float(noise) == 0
 
 
 def as_gaussians(law: Law) -> Gaussian | GaussianMixture:

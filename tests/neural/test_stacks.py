@@ -11,6 +11,7 @@ from ensembletheory.laws import Gaussian, GaussianMixture, standard_normal
 from ensembletheory.neural import member, members, stack
 from ensembletheory.neural.stacks import count
 from ensembletheory.pooling import Alternating, DominantField, FeynmanKac, MeanOfSamples, MedianField, Routed, ShiftedGeometricField, WeightedSum
+from ensembletheory.processes import VariancePreserving
 from ensembletheory.samplers import EulerMaruyama, Sampler
 
 WEIGHTS = [0.5, 0.2, 0.3]
@@ -87,6 +88,28 @@ def test_rules_of_runs_take_the_members_of_a_stack(trained, process):
 def test_a_field_that_is_no_stack_is_refused(trained, process):
     with pytest.raises(ValueError, match="`fields`: got one ScoreNetwork, whose arrays have shapes .*; expected a list of fields, or a stack of them"):
         MeanField(member(trained.model, 0))
+
+
+def test_a_stack_of_none_or_of_fields_of_several_processes_is_refused(process):
+    two = stack([process.score(Gaussian([0.0], 1.0)), VariancePreserving(0.1, 5.0).score(Gaussian([1.0], 2.0))])
+    with pytest.raises(ValueError, match="`fields`: got a stack of fields of VariancePreserving processes that differ; expected fields of one process"):
+        MeanField(two)
+    none = jax.tree.map(lambda array: array[:0], two)
+    for rule in (MeanField, lambda fields: WeightedSum(fields, [])):
+        with pytest.raises(ValueError, match=r"`fields`: got one ExactField, whose arrays have shapes \[\(0,\)"):
+            rule(none)
+
+
+def test_a_stack_of_exact_scores_is_evaluated_where_nothing_is_compiled(process):
+    """-(x - a m) / (a^2 S + s^2), averaged by hand."""
+    field, a = MeanField(stack([process.score(Gaussian([m], S)) for m, S in ((0.0, 1.0), (1.0, 2.0))])), float(process.a(jnp.asarray(0.3)))
+    truth = -(0.7 + (0.7 - a) / (1 + a**2)) / 2
+    np.testing.assert_allclose(field(jnp.asarray(0.3), jnp.array([0.7])), [truth], rtol=1e-12)
+
+
+def test_a_member_that_is_not_a_number_is_not_hidden_by_the_median(process):
+    rule = MedianField(stack([process.score(Gaussian([m], 1.0)) for m in (0.0, 1.0, 2.0)]))
+    np.testing.assert_array_equal(rule.combine(jnp.array([[1.0, 1.0], [jnp.nan, 4.0], [2.0, 3.0]])), [np.nan, 3.0])
 
 
 def test_members_come_back_as_they_went_in(process):
