@@ -25,6 +25,12 @@ def test_monte_carlo_errors_are_standard_errors():
     assert_within_errors(scores.std(ddof=1), 1 / np.sqrt(2 * 200), 1.0)  # standard error of a standard deviation of normal scores
 
 
+@pytest.mark.parametrize("draws", [[], [1.0]])
+def test_draws_that_tell_no_error_are_refused(draws):
+    with pytest.raises(ValueError, match=f"`samples`: got {len(draws)}; expected at least 2"):
+        monte_carlo(jnp.asarray(draws))
+
+
 def test_reading():
     assert str(closed_form(0.125)) == "0.125 (closed_form)"
     assert "± 0.1 (quadrature)" in str(et.Estimate(jnp.asarray(2.0), jnp.asarray(0.1), "quadrature"))
