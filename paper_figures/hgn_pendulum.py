@@ -22,14 +22,13 @@ from ensembletheory.neural import FrameModel, FreeTwinLearner, HgnLearner, Pendu
 from ensembletheory.neural.hamiltonian.hgn import HamiltonianMotion, parameters
 from ensembletheory.neural.hamiltonian.pendulum import angles, momenta, pictures
 from ensembletheory.plotting import LOOKS, WIDTHS, curve, letter, new_figure
-from paper_figures.framework import Caption, Data, Figure, Number, checkpoint, mean_number
+from paper_figures.framework import Caption, Data, Figure, Number, checkpoint
 
 __all__ = ["FIGURE"]
 
 KINDS = {"hgn": LOOKS["generative_network"], "twin": LOOKS["free_twin"]}
 NAMES = {"hgn": "HGN", "twin": "twin"}
 TRUE, LENGTHS, EDGE = LOOKS["target"], 3, 3  # roll-outs of three times the sequences of training; frames at either end whose differences are not taken
-TRAINED = 1000  # updates, from which on networks have found the motion
 PARTS = (1.0, 8.0, 16.0)  # of the step of training; between the last two the order of leapfrog is measured
 
 
@@ -46,7 +45,6 @@ def _compute(seed, frequency, swings, step, frames, seen, side, sequences, noise
     }
     swing = np.linspace(-swings[1], swings[1], 201)
     data: Data = {
-        "trained": updates >= TRAINED,
         "step": step,
         "frames": frames,
         "truth": truth[0],
@@ -187,7 +185,7 @@ motion of the former has {hgn} parameters, of the latter {twin}; both step by me
 (a) One sequence: true pictures, and those of the network of either kind with the least error within the horizon of training.
 
 (b) Energy shown by the frames of these networks, of the angle and its differences, over the true one: medians and quartiles over sequences. The angle of first moments is
-off by {reading} at most on pictures without noise.{drift}
+off by {reading} at most on pictures without noise.
 
 (c) Mean squared error of frames over the variance of the pictures (1: the mean picture). The averaged frames of an ensemble err less than its members on average at {both}
 of {both} times, exactly by the spread of the members: the largest difference is 0.000000000000. No theorem says which kind errs less.
@@ -195,18 +193,6 @@ of {both} times, exactly by the spread of the members: the largest difference is
 (d) Root mean square deviation of the learned H from its start along each Hamiltonian network's roll-out, in units of the spread of H over sequences. It comes from the
 leapfrog step alone, and falls with its power 2.0 whatever was learned. The volume of phase space changes along the roll-out by a factor whose logarithm is 0.000000000 for
 them, and is not 0 for the twins."""
-
-
-DRIFT = r"""
-From the first third of the roll-out to the last the median ratio changes by 0.0 for both kinds, on average over networks: within three times the horizon of training the
-twins keep the energy to one decimal too, without being made for it."""
-
-
-def _drifts(data: Data, kind: str) -> np.ndarray:
-    """By how much the median ratio of energies changes from the first third of the roll-out to the last, for every network."""
-    ratios = np.median(data[f"{kind}_energies"][:-1], axis=1)
-    frames = int(data["frames"]) - EDGE
-    return ratios[:, -frames:].mean(axis=1) - ratios[:, :frames].mean(axis=1)
 
 
 def _caption(data: Data) -> Caption:
@@ -227,10 +213,7 @@ def _caption(data: Data) -> Caption:
         Number("largest order of leapfrog", np.max(data["orders"]), "2.0"),
         Number("largest logarithm of volume", np.max(np.abs(data["hgn_volume"])), "0.000000000"),
     )
-    if data["trained"]:
-        numbers += tuple(mean_number(f"drift of {NAMES[kind]}", _drifts(data, kind), "0.0") for kind in KINDS)
     text = TEXT.format(
-        drift=DRIFT if data["trained"] else "",
         side=side,
         members=members,
         hgn=hgn,
