@@ -2,6 +2,7 @@
 
 A perceptron of 3 hidden layers of 128 units learns denoising, 2-D data, batches of 512, 200 steps of Adam with clipping and a moving average; eight members in one call stand
 beside eight trainings one after the other. Everything in 32 bits, which is how networks are trained elsewhere. The first call compiles.
+Asked of eight members in one call: at most 0.6 times the wall time of one after the other, on two idle cores, and at most 1.15 times its processor time.
 """
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from benchmarks.harness import Rows, main
 
 STEPS, BATCH, WIDTH, MEMBERS = 200, 512, 128, 8
+TOGETHER = "eight of them in one call"
+LIMITS = {(TOGETHER, "one after the other"): (0.6, 1.15)}
 
 
 def rows_of_data():
@@ -80,9 +83,9 @@ def torch_training(members: int):
 def rows() -> Rows:
     return {
         "score network 3 x 128, batch 512, 200 steps": {"ours": lambda: ours(1), "torch": lambda: torch_training(1)},
-        "eight of them in one call": {"ours": lambda: ours(MEMBERS), "one after the other": one_after_the_other, "torch": lambda: torch_training(MEMBERS)},
+        TOGETHER: {"ours": lambda: ours(MEMBERS), "one after the other": one_after_the_other, "torch": lambda: torch_training(MEMBERS)},
     }
 
 
 if __name__ == "__main__":
-    main(rows(), "benchmarks.bench_neural")
+    main(rows(), "benchmarks.bench_neural", LIMITS)
