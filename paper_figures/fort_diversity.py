@@ -180,9 +180,9 @@ def _handle(name: str) -> Line2D:
 
 TEXT = r"""Classifiers of the digits of scikit-learn with {width} hidden units, trained from {networks} initialisations; each in turn is the reference (accuracy 0.966).
 
-(a) Nearness of weights is not nearness of predictions. A copy of the reference with its hidden units permuted has other weights and the same predictions (disagreement
-0.0000). Networks from other initialisations have weights about as far (cosine 0.08) and disagree with it on a share of 0.035 of the test points. A snapshot half-way through
-its own training is near in both (0.97; 0.021), a copy with half its hidden units left out is near in weights only (0.87; 0.29).
+(a) Nearness of weights is not nearness of predictions. A copy of the reference with its hidden units permuted has other weights (cosine 0.0) and the same predictions
+(disagreement 0.0000). Networks from other initialisations have weights about as far (cosine 0.08) and disagree with it on a share of 0.035 of the test points. A snapshot
+half-way through its own training is near in both (0.97; 0.021), a copy with half its hidden units left out is near in weights only (0.87; 0.29).
 
 (b) Disagreement per error against accuracy, between what independent errors would give and a copy with random labels (at accuracy 0.9, for a reference of 0.96: 1.356 and
 0.628). Other initialisations are as accurate as the reference and disagree with it 1.0 times per error; copies with noise pay for diversity with accuracy.
@@ -191,6 +191,7 @@ its own training is near in both (0.97; 0.021), a copy with half its hidden unit
 
 # What the caption prints: family, level, and whether it is the cosine (0) or the disagreement (1).
 PRINTED = [
+    ("permuted", 0, 0, "0.0"),
     ("permuted", 0, 1, "0.0000"),
     ("initialisation", 0, 0, "0.08"),
     ("initialisation", 0, 1, "0.035"),
@@ -224,7 +225,7 @@ FIGURE = Figure(
         "perplexity": 5.0,
         "example": [0.9, 0.96],
     },
-    quick_inputs={"networks": 4},
+    quick_inputs={"networks": 5},
     compute=_compute,
     draw=_draw,
     caption=_caption,
