@@ -31,6 +31,7 @@ from ensembletheory.errors import refuse
 __all__ = ["Caption", "Data", "Figure", "Number", "literals", "mean_number", "nearest"]
 
 STANDARD_ERRORS = 5.0
+FEWEST = 5  # replications, of whose mean the tolerance is then below 3.9 deviations; of 2 it is 450
 
 Data = dict[str, Any]  # arrays by name; what `compute` returns is made NumPy before it is drawn or quoted
 
@@ -61,8 +62,13 @@ def mean_number(name: str, values: ArrayLike, printed: str) -> Number:
     """The number of a mean over independent replications.
 
     With few of them their spread is uncertain too, so that Student's quantile of 1e-3 takes the place of five standard errors where it is larger (up to 9 replications).
+
+    Raises:
+        ValueError: if there are fewer than five replications, of which almost any mean would pass.
     """
     replications = np.asarray(values)
+    if replications.size < FEWEST:
+        refuse(name, f"{replications.size} replications", f"at least {FEWEST}", "Take more, or assert what holds of each of them.")
     standard_error = replications.std(ddof=1) / replications.size**0.5
     return Number(name, float(replications.mean()), printed, standard_error * max(1.0, float(stats.t.ppf(1 - 0.5e-3, replications.size - 1)) / STANDARD_ERRORS))
 

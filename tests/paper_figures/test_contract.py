@@ -101,9 +101,11 @@ def test_nearest_names_what_is_alike_or_all():
 
 
 def test_means_of_few_replications_are_given_students_quantile():
-    values = np.array([0.1, 0.3, 0.2, 0.2])
+    values = np.array([0.1, 0.3, 0.2, 0.25, 0.15])
     number = mean_number("mean", values, "0.2")
-    standard_error = np.sqrt(np.sum((values - 0.2) ** 2) / 3 / 4)
-    np.testing.assert_allclose([number.got, number.standard_error], [0.2, standard_error * 12.924 / 5], rtol=1e-4)  # t tables: 3 degrees of freedom, 0.0005 a tail
-    many = np.tile(values, 25)
+    standard_error = np.sqrt(np.sum((values - 0.2) ** 2) / 4 / 5)
+    np.testing.assert_allclose([number.got, number.standard_error], [0.2, standard_error * 8.610 / 5], rtol=1e-4)  # t tables: 4 degrees of freedom, 0.0005 a tail
+    with pytest.raises(ValueError, match="`mean`: got 4 replications; expected at least 5"):
+        mean_number("mean", values[:4], "0.2")
+    many = np.tile(values, 20)
     np.testing.assert_allclose(mean_number("mean", many, "0.2").standard_error, many.std(ddof=1) / 10, rtol=1e-12)
