@@ -20,7 +20,7 @@ Leapfrog is written here for one field of two halves, since only those it needs 
 takes 0.4 of the time of the general scheme, to whose points it is equal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -38,7 +38,9 @@ from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.processes import SeparableHamiltonian
 from ensembletheory.processes.hamiltonian import halves
 
-__all__ = ["FixedKinetic", "MomentumEncoder", "NeuralHamiltonianFlow", "PerceptronEnergy"]
+__all__ = ["FixedKinetic", "MomentumEncoder", "NeuralHamiltonianFlow", "PerceptronEnergy", "leapfrog_start", "leapfrog_step"]
+
+State = tuple[Float[Array, " d"], Float[Array, " d"], Float[Array, " d"]]  # q, p and the slope of V at q
 
 _WIDENING = 2.0  # of the encoder's deviations, where log p(x) is estimated
 
@@ -173,20 +175,30 @@ class NeuralHamiltonianFlow(eqx.Module):
         return _log_prob(self, key, checked_point("x", x, self.dim), checked_count("samples", samples, 4))
 
 
-def _leapfrog(hamiltonian: SeparableHamiltonian, z: Float[Array, " n"], steps: int, direction: float) -> Float[Array, " n"]:
-    """All steps, forward or backward in the time of H, each beginning with the slope of V that ended the last."""
-    h = direction * jax.lax.stop_gradient(hamiltonian.horizon) / steps
+def leapfrog_step(hamiltonian: SeparableHamiltonian, h: Float[Array, ""] | float) -> Callable[[State], State]:
+    """A step over the time h, from (q, p, slope of V at q), with which it begins, to the same after it."""
     force, speed = jax.grad(hamiltonian.potential), jax.grad(hamiltonian.kinetic)
 
-    def step(state, _):
+    def step(state: State) -> State:
         q, p, slope = state
         p = p - h / 2 * slope
         q = q + h * speed(p)
         slope = force(q)
-        return (q, p - h / 2 * slope, slope), None
+        return q, p - h / 2 * slope, slope
 
+    return step
+
+
+def leapfrog_start(hamiltonian: SeparableHamiltonian, z: Float[Array, " n"]) -> State:
+    """What the first `leapfrog_step` begins with."""
     q, p = halves(z)
-    q, p, _ = jax.lax.scan(step, (q, p, force(q)), None, length=steps)[0]
+    return q, p, jax.grad(hamiltonian.potential)(q)
+
+
+def _leapfrog(hamiltonian: SeparableHamiltonian, z: Float[Array, " n"], steps: int, direction: float) -> Float[Array, " n"]:
+    """All steps, forward or backward in the time of H."""
+    step = leapfrog_step(hamiltonian, direction * jax.lax.stop_gradient(hamiltonian.horizon) / steps)
+    q, p, _ = jax.lax.scan(lambda state, _: (step(state), None), leapfrog_start(hamiltonian, z), None, length=steps)[0]
     return jnp.concatenate([q, p])
 
 

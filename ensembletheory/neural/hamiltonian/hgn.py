@@ -40,7 +40,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import Numbers, as_floats, checked_count, refuse
 from ensembletheory.estimate import Estimate, monte_carlo
 from ensembletheory.laws import FiniteLaw, Law
-from ensembletheory.neural.hamiltonian.hamiltonian_flow import PerceptronEnergy
+from ensembletheory.neural.hamiltonian.hamiltonian_flow import PerceptronEnergy, leapfrog_start, leapfrog_step
 from ensembletheory.neural.learner import Learner
 from ensembletheory.neural.perceptron import Perceptron
 from ensembletheory.neural.training import Loss
@@ -71,18 +71,13 @@ class HamiltonianMotion(eqx.Module):
 
     def roll(self, z: Float[Array, " n"], h: float, steps: int) -> Float[Array, "times n"]:
         """The point z and those after it, backward if h < 0."""
-        force, speed = jax.grad(self.hamiltonian.potential), jax.grad(self.hamiltonian.kinetic)
+        step = leapfrog_step(self.hamiltonian, h)
 
-        def step(state, _):
-            q, p, slope = state
-            p = p - h / 2 * slope
-            q = q + h * speed(p)
-            slope = force(q)
-            p = p - h / 2 * slope
+        def advance(state, _):
+            q, p, slope = step(state)
             return (q, p, slope), jnp.concatenate([q, p])
 
-        q, p = halves(z)
-        return jnp.concatenate([z[None], jax.lax.scan(step, (q, p, force(q)), None, length=steps)[1]])
+        return jnp.concatenate([z[None], jax.lax.scan(advance, leapfrog_start(self.hamiltonian, z), None, length=steps)[1]])
 
 
 class FreeMotion(eqx.Module):
