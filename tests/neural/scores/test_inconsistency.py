@@ -160,15 +160,14 @@ def test_exact_scores_of_mixtures_gain_what_their_averaged_flow_is_known_to():
 
 @pytest.mark.verify  # compiles for longer than all else here
 def test_networks_gain_their_diversity_and_its_interaction(process, target, trained, untrained):
-    """Whatever the weights of a network; training makes it more nearly the score of its own flow."""
+    """Whatever the weights of a network. Training need not lessen the inconsistency, so nothing is said of that."""
     grid, x = jnp.linspace(1.0, 0.2, 17) ** 3, np.linspace(-4.0, 4.0, 31)
-    before, after = (measured(target, model, process, grid, x) for model in (untrained, trained.model))
-    for result in (before, after):
+    for model in (untrained, trained.model):
+        result = measured(target, model, process, grid, x)
         (gain, diversity, interaction, *_), errors = terms(result)
-        assert abs(gain - diversity - interaction) <= np.sum(errors[:3])
+        assert abs(gain - diversity - interaction) <= min(np.sum(errors[:3]), 0.02 * diversity)  # the errors of D and C nearly cancel
         assert abs(result.interaction.value) <= np.sqrt(result.diversity.value * result.unshared.value)
         assert floor(result) <= gain + np.sum(errors[:3])
-    assert after.inconsistency.value < before.inconsistency.value
 
 
 def test_properties_are_sums_of_the_terms():
