@@ -9,7 +9,7 @@ and
 is a mean over draws from p, the same for both kinds (`ensembletheory.neural.sampled_gain`). Exact scores gain at least nothing up to the horizon and the steps, by theorem;
 of networks no theorem says so. What the two gains differ by is what training left to be learned, and its share that averaging removes.
 
-A row holds, for the first `members` networks: the members' average divergence, the gain and its standard error; and the same of the exact scores.
+A row holds, for the first `members` networks: the members' average divergence, the gain, and their standard errors; and the same of the exact scores.
 """
 
 from typing import Any
@@ -51,9 +51,11 @@ def simulate(cell: Cell, key: PRNGKeyArray) -> list[Row]:
         {
             "members": 2**i,
             "average": float(learned.average.value),
+            "average_error": float(learned.average.error),
             "gain": float(learned.gain.value),
             "gain_error": float(learned.gain.error),
             "exact_average": float(true.average.value),
+            "exact_average_error": float(true.average.error),
             "exact_gain": float(true.gain.value),
             "exact_gain_error": float(true.gain.error),
         }
@@ -80,13 +82,24 @@ study = Study(
     simulate=simulate,
     quick=grid(**SETTINGS | {"targets": ["two modes"], "repetitions": 2}),
     uses=(
+        "ensembletheory.estimate",
+        "ensembletheory.fields",
         "ensembletheory.fitting.bootstrap",
+        "ensembletheory.laws.mixture",
         "ensembletheory.neural.gains",
         "ensembletheory.neural.learner",
+        "ensembletheory.neural.perceptron",
         "ensembletheory.neural.scores.score_learner",
         "ensembletheory.neural.scores.score_matching",
         "ensembletheory.neural.scores.score_network",
         "ensembletheory.neural.training",
+        "ensembletheory.processes.conversions",
+        "ensembletheory.processes.diffusion",
+        "ensembletheory.processes.path",
+        "ensembletheory.processes.stochastic",
+        "ensembletheory.samplers.heun",
+        "ensembletheory.samplers.likelihood",
+        "ensembletheory.samplers.sampler",
         "simulations.density_ensembles",
     ),
 )

@@ -10,6 +10,7 @@ from simulations.catalogue import find
 from simulations.network_ensembles import TARGETS, _target, grid, simulate, study
 
 CELL = {"target": "two modes", "repetition": 0, "sample": 60, "ensemble": 2, "steps": 150, "draws": 4096}
+HORIZON_AND_STEPS = 0.02  # nats: at t = 1e-3 and with 24 steps of Heun's method the law of an exact score is not quite its own
 
 
 def test_the_grid_and_its_name():
@@ -42,4 +43,11 @@ def test_a_cell():
         return integrate.quad(lambda x: np.exp(log_density(*p, x)) * (log_density(*p, x) - log_density(*other, x)), -8, 8, points=[-1.5, 1.0], limit=400)[0]
 
     exact = np.mean([divergence(law) for law in laws])
-    assert two["exact_average"] == pytest.approx(exact, abs=0.02 + 5 * exact / np.sqrt(4096) * 3)
+    assert 0 < two["exact_average_error"] < exact
+    assert two["average_error"] > 0
+    assert abs(two["exact_average"] - exact) <= HORIZON_AND_STEPS + 5 * two["exact_average_error"]
+
+
+def test_the_numbers_depend_on_samplers_processes_and_networks():
+    for module in ("ensembletheory.samplers.heun", "ensembletheory.samplers.sampler", "ensembletheory.processes.path", "ensembletheory.neural.perceptron"):
+        assert module in study.uses
