@@ -223,13 +223,15 @@ def test_fixed_kinetic_flows_approach_the_mean_field_optimum():
 
 
 @pytest.mark.verify
-@pytest.mark.parametrize("family", [NhfLearner, FixedKineticLearner])
-def test_flows_reach_the_mean_field_optimum_within_their_spread(family):
+@pytest.mark.parametrize(("family", "tolerance"), [(NhfLearner, 0.1), (FixedKineticLearner, 0.02)])
+def test_flows_reach_the_mean_field_optimum(family, tolerance):
+    """The median of three seeds comes within a share `tolerance` of the least deficit log(4/3), its variance and correlation; keeping the data misses by more."""
     target = et.Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
     deficits, covs = quality(trained(family(steps=4, width=32, batch=256), 4000, target).average, target)
     variances, correlations = (covs[:, 0, 0] + covs[:, 1, 1]) / 2, covs[:, 0, 1] / np.sqrt(covs[:, 0, 0] * covs[:, 1, 1])
-    for values, truth in ((variances, 0.8), (correlations, 0.5), (deficits, 0.287682)):
-        assert abs(np.mean(values) - truth) <= 2 * np.std(values, ddof=1) + 0.01
+    print(f"{family.__name__}: deficits {deficits}, variances {variances}, correlations {correlations}")
+    for values, truth, kept in ((variances, 0.8, 1.0), (correlations, 0.5, 0.8), (deficits, np.log(4 / 3), -np.log(1 - 0.8**2) / 2)):
+        assert abs(np.median(values) - truth) <= tolerance * truth < abs(kept - truth)
 
 
 class TestRefusals:
