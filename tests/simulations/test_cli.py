@@ -20,7 +20,7 @@ def call(*arguments):
 
 def test_list_names_the_studies_with_their_sizes():
     studies = json.loads(call("list", "--json").stdout)["studies"]
-    assert [study["study"] for study in studies] == ["mean-score-monotone", "sde-or-ode", "searches", "density-ensembles"]
+    assert [study["study"] for study in studies] == ["mean-score-monotone", "sde-or-ode", "searches", "density-ensembles", "network-ensembles"]
     assert all(study["cells"] > study["quick"] > 0 for study in studies)
     assert call("list").stdout.startswith(f"mean-score-monotone: {studies[0]['about']}")
 
