@@ -13,6 +13,7 @@ def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
 
+@pytest.mark.verify
 def test_a_change_of_two_percent_turns_the_run_red(two_percent_off):
     off = two_percent_off(FIGURE, "spectrum")
     assert sum(name.startswith("gain") for name in off) == 5

@@ -117,6 +117,7 @@ def with_step(scheme, step):
     return changed
 
 
+@pytest.mark.verify
 @pytest.mark.parametrize("name", [name for name in SCHEMES if name != "ddim"])
 def test_changing_any_coefficient_of_the_step_changes_law_and_draws(name):
     scheme, start, grid = SCHEMES[name], et.Gaussian([0.3], 0.9), np.asarray(GRID)[10:13]

@@ -90,6 +90,7 @@ def test_missing_dask_names_its_extra(tmp_path, monkeypatch):
     assert "pip install 'ensembletheory[sweep]'" in result.stderr
 
 
+@pytest.mark.verify
 def test_missing_pyarrow_names_its_extra(tmp_path):
     program = "import sys; sys.modules['pyarrow'] = None; from simulations.cli import main; main()"
     command = [sys.executable, "-c", program, "run", f"{SMALL}:normals", "--store", tmp_path]

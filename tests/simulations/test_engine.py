@@ -33,6 +33,7 @@ def contents(store):
     return {path.name: path.read_bytes() for path in Path(store).rglob("*.parquet")}
 
 
+@pytest.mark.verify
 def test_scheduler_workers_and_order_change_no_number(tmp_path, scheduler):
     backwards = replace(normals, cells=normals.cells[::-1])
     reports = [
