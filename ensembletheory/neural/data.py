@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.laws import FiniteLaw, Law
 
-__all__ = ["Data", "as_data", "bootstrap_sample", "require_spread", "scale_of", "subset_sample"]
+__all__ = ["Data", "as_data", "bootstrap_sample", "require_spread", "scale_of", "stratified", "subset_sample"]
 
 Data = Law | Numbers
 
@@ -91,3 +91,8 @@ def subset_sample(key: PRNGKeyArray, law: FiniteLaw, share: float) -> FiniteLaw:
 def _subset(key: PRNGKeyArray, law: FiniteLaw, size: int) -> FiniteLaw:
     n = len(law.weights)
     return FiniteLaw(law.points, jnp.zeros(n, law.weights.dtype).at[jax.random.permutation(key, n)[:size]].set(1 / size))
+
+
+def stratified(key: PRNGKeyArray, n: int) -> Float[Array, " n"]:
+    """`n` numbers of [0, 1), ascending, one uniform in each n-th of it: a mean over them is unbiased for the uniform law, and varies less than over independent draws."""
+    return (jnp.arange(float(n)) + jax.random.uniform(key, (n,))) / n

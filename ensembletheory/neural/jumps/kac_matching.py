@@ -19,7 +19,7 @@ from ensembletheory.errors import checked_count
 from ensembletheory.estimate import Estimate, monte_carlo
 from ensembletheory.fields import Field
 from ensembletheory.laws import KacLaw, Law
-from ensembletheory.neural.data import require_spread
+from ensembletheory.neural.data import require_spread, stratified
 from ensembletheory.neural.jumps.kac_velocity import KacVelocityNetwork
 from ensembletheory.neural.learner import Learner
 from ensembletheory.neural.training import Loss
@@ -52,8 +52,7 @@ class KacMatching(eqx.Module):
     def __call__(self, field: Field, key: PRNGKeyArray) -> Float[Array, ""]:
         """The mean of |field(t, X_t) - w(t, tau_t)|^2 / c^2 over a batch whose u fill [0, 1] evenly; unbiased."""
         key_time, key_rest = jax.random.split(key)
-        u = (jnp.arange(float(self.batch)) + jax.random.uniform(key_time, (self.batch,))) / self.batch
-        return jnp.mean(jax.vmap(lambda t, x, w: _squared(field(t, x), w, self.process))(*self._noised(key_rest, u)))
+        return jnp.mean(jax.vmap(lambda t, x, w: _squared(field(t, x), w, self.process))(*self._noised(key_rest, stratified(key_time, self.batch))))
 
     def _drawn(self, key: PRNGKeyArray, samples: int) -> tuple[Float[Array, " n"], Float[Array, "n d"], Float[Array, "n d"]]:
         """Independent draws of t, X_t and w(t, tau_t)."""

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import checked_count, refuse
 from ensembletheory.estimate import Estimate, monte_carlo
 from ensembletheory.laws import KacMixture, Law
+from ensembletheory.neural.data import stratified
 from ensembletheory.neural.jumps.ratio_network import RatioNetwork, Ratios
 from ensembletheory.neural.learner import Learner
 from ensembletheory.neural.training import Loss
@@ -57,8 +58,7 @@ class RatioMatching(eqx.Module):
     def __call__(self, ratios: Ratios, key: PRNGKeyArray) -> Float[Array, ""]:
         """The mean of sum_j [2 (1 - G(s_j))^2 - 1] over a batch whose u fill [0, 1] evenly; unbiased."""
         key_time, key_rest = jax.random.split(key)
-        u = (jnp.arange(float(self.batch)) + jax.random.uniform(key_time, (self.batch,))) / self.batch
-        logs = jax.vmap(ratios.log_ratios)(*self._noised(key_rest, u))
+        logs = jax.vmap(ratios.log_ratios)(*self._noised(key_rest, stratified(key_time, self.batch)))
         return jnp.mean(jnp.sum(2 * jax.nn.sigmoid(logs) ** 2 - 1, axis=1))
 
     def _drawn(self, key: PRNGKeyArray, samples: int) -> tuple[Float[Array, " n"], Float[Array, "n d"], Float[Array, "n d"]]:

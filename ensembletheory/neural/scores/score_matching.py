@@ -38,7 +38,7 @@ from ensembletheory.estimate import Estimate, monte_carlo
 from ensembletheory.fields import Field, MeanField, require_field, require_origin
 from ensembletheory.laws import Law
 from ensembletheory.laws.expectation import expectation
-from ensembletheory.neural.data import scale_of
+from ensembletheory.neural.data import scale_of, stratified
 from ensembletheory.neural.stacks import member_values
 from ensembletheory.processes import GaussianPath
 
@@ -92,8 +92,7 @@ class ScoreMatching(eqx.Module):
     def __call__(self, field: Field, key: PRNGKeyArray) -> Float[Array, ""]:
         """The mean of w_t |s_t field(t, X_t) + Z|^2 over a batch whose times fill their law evenly; unbiased."""
         key_time, key_rest = jax.random.split(key)
-        shares = (jnp.arange(float(self.batch)) + jax.random.uniform(key_time, (self.batch,))) / self.batch
-        return jnp.mean(jax.vmap(lambda *draw: _denoising(field, self, *draw))(*self._noised(key_rest, shares)))
+        return jnp.mean(jax.vmap(lambda *draw: _denoising(field, self, *draw))(*self._noised(key_rest, stratified(key_time, self.batch))))
 
     def _drawn(self, key: PRNGKeyArray, samples: int) -> "_Draws":
         """Independent draws."""

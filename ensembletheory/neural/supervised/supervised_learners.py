@@ -18,8 +18,8 @@ from ensembletheory.neural.units import Units
 __all__ = ["ClassifierLearner", "GaussianRegressorLearner", "MeanRegressorLearner", "require_inputs", "require_labels"]
 
 
-class MeanRegressorLearner(Learner):
-    """Regressors of the mean, by the squared error in units of the targets' standard deviations: the part of their variance that is left unexplained.
+class _RegressorLearner(Learner):
+    """Perceptrons from inputs to what they say of the targets.
 
     Args:
         inputs: how many of the coordinates are inputs; the others are targets.
@@ -35,6 +35,18 @@ class MeanRegressorLearner(Learner):
     batch: int = eqx.field(static=True, default=128)
     adversarial: float = eqx.field(static=True, default=0.0)
 
+
+class MeanRegressorLearner(_RegressorLearner):
+    """Regressors of the mean, by the squared error in units of the targets' standard deviations: the part of their variance that is left unexplained.
+
+    Args:
+        inputs: how many of the coordinates are inputs; the others are targets.
+        width: units in a hidden layer.
+        depth: number of hidden layers.
+        batch: draws a step.
+        adversarial: how far adversarial neighbours are, as a share of the range of each input; 0 for none.
+    """
+
     def initialise(self, key: PRNGKeyArray, law: Law) -> Any:
         """A `MeanRegressor` in the units of the law."""
         require_inputs(law, self.inputs)
@@ -46,14 +58,8 @@ class MeanRegressorLearner(Learner):
         return SupervisedLoss(law, SquaredError(Units(law, slice(self.inputs, None)).scale), self.inputs, self.batch, reach(law, self.inputs, self.adversarial))
 
 
-class GaussianRegressorLearner(Learner):
+class GaussianRegressorLearner(_RegressorLearner):
     """Regressors of mean and variance, by the negative log-likelihood; arguments as `MeanRegressorLearner`."""
-
-    inputs: int = eqx.field(static=True)
-    width: int = eqx.field(static=True, default=100)
-    depth: int = eqx.field(static=True, default=1)
-    batch: int = eqx.field(static=True, default=128)
-    adversarial: float = eqx.field(static=True, default=0.0)
 
     def initialise(self, key: PRNGKeyArray, law: Law) -> Any:
         """A `GaussianRegressor` in the units of the law."""
