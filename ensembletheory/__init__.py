@@ -15,6 +15,7 @@ from ensembletheory import nonreversible as nonreversible
 from ensembletheory import pooling as pooling
 from ensembletheory import processes as processes
 from ensembletheory import samplers as samplers
+from ensembletheory import segmentation as segmentation
 from ensembletheory import structures as structures
 from ensembletheory import supervised as supervised
 from ensembletheory.covariance import Dense as Dense

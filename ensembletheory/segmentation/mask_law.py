@@ -1,0 +1,123 @@
+r"""Laws of binary masks: random subsets of the pixels of an image.
+
+A mask is an array of truth values, or of zeros and ones, whose last two axes are the pixels (H, W); n pixels without places are (1, n). A law of masks gives the
+probability that each pixel is in the mask (which says nothing of how pixels depend on each other) and draws whole masks; where its likelihood is known exactly it also has
+`log_prob(masks)`.
+
+`MaskLaw` is a law of finite support, sum_i w_i delta(mask_i): the graders of one image, the modes of a product of flips, or the empirical law of samples. Masks may repeat:
+the mass of a mask is the sum of its weights.
+"""
+
+from abc import abstractmethod
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from ensembletheory.errors import Numbers, checked_count, is_concrete, refuse
+from ensembletheory.laws.weights import checked_weights
+
+__all__ = ["MaskDistribution", "MaskLaw", "checked_masks", "disagreements"]
+
+
+class MaskDistribution(eqx.Module):
+    """A law of masks of one shape."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """The shape (H, W) of a mask."""
+
+    @abstractmethod
+    def pixel_probabilities(self) -> Float[Array, "H W"]:
+        """The probability that each pixel is in the mask."""
+
+    @abstractmethod
+    def sample(self, key: PRNGKeyArray, n: int) -> Bool[Array, "n H W"]:
+        """`n` independent masks."""
+
+
+class MaskLaw(MaskDistribution):
+    """The law that gives masks[i] the probability weights[i].
+
+    Args:
+        masks: (m, H, W), true or 1 in the mask; a mask may repeat.
+        weights: (m,), non-negative, summing to 1; default 1/m each.
+
+    Raises:
+        ValueError: if shapes do not agree, a mask holds other values than 0 and 1, or weights are off the simplex.
+    """
+
+    masks: Bool[Array, "m H W"]
+    weights: Float[Array, " m"]
+
+    def __init__(self, masks: Numbers, weights: Numbers | None = None):
+        self.masks = checked_masks("masks", masks)
+        if self.masks.ndim != 3 or 0 in self.masks.shape:
+            refuse("masks", f"shape {self.masks.shape}", "(m, H, W) with m, H, W >= 1", "List the masks along the first axis; n pixels without places are (1, n).")
+        self.weights = checked_weights(weights, len(self.masks))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape (H, W) of a mask."""
+        return self.masks.shape[1], self.masks.shape[2]
+
+    def pixel_probabilities(self) -> Float[Array, "H W"]:
+        """The probability that each pixel is in the mask."""
+        return jnp.tensordot(self.weights, self.masks.astype(self.weights.dtype), axes=1)
+
+    def sample(self, key: PRNGKeyArray, n: int) -> Bool[Array, "n H W"]:
+        """`n` independent masks."""
+        return _drawn(self, key, checked_count("n", n, 1))
+
+    def log_prob(self, masks: Numbers) -> Float[Array, "..."]:
+        """Log-probability of masks (..., H, W), as (...); -inf off the support.
+
+        Raises:
+            ValueError: if they are not masks of this law's shape.
+        """
+        return _log_prob(self, checked_masks("masks", masks, self.shape))
+
+    def merged(self) -> "MaskLaw":
+        """The same law with every mask of positive weight listed once, in the order of their pixels."""
+        weights = np.asarray(self.weights)
+        flat = np.asarray(self.masks).reshape(len(weights), -1)[weights > 0]
+        different, which = np.unique(flat, axis=0, return_inverse=True)
+        masses = np.bincount(which.ravel(), weights[weights > 0])
+        return MaskLaw(different.reshape(-1, *self.shape), masses / masses.sum())
+
+
+def checked_masks(argument: str, masks: Numbers, shape: tuple[int, int] | None = None) -> Bool[Array, "..."]:
+    """`masks` (..., H, W) as truth values.
+
+    Raises:
+        ValueError: if there are no two pixel axes, they are not `shape`, or (when values can be looked at) one is neither 0 nor 1.
+    """
+    try:
+        array = jnp.asarray(masks)
+    except (TypeError, ValueError) as error:
+        refuse(argument, f"{type(masks).__name__} ({error})", "masks in a regular array", "Pass truth values or zeros and ones.")
+    if array.ndim < 2 or (shape is not None and array.shape[-2:] != shape):
+        expected = "(..., H, W)" if shape is None else f"(..., {shape[0]}, {shape[1]})"
+        refuse(argument, f"shape {array.shape}", expected, "The last two axes are the pixels; n pixels without places are (1, n).")
+    if array.dtype != jnp.bool_ and is_concrete(array) and not np.all((np.asarray(array) == 0) | (np.asarray(array) == 1)):
+        refuse(argument, "values other than 0 and 1", "truth values, or zeros and ones", "Compare probabilities or logits with a threshold, and classes with one class.")
+    return array.astype(jnp.bool_)
+
+
+def disagreements(masks: Bool[Array, "*n H W"], others: Bool[Array, "m H W"]) -> Float[Array, "*n m"]:
+    """The number of pixels at which two masks differ, for all pairs: |A| + |B| - 2 |A and B|."""
+    first, second = (table.reshape(*table.shape[:-2], -1).astype(float) for table in (masks, others))
+    return first.sum(-1)[..., None] + jnp.broadcast_to(second.sum(-1), (*first.shape[:-1], len(second))) - 2 * first @ second.T
+
+
+@eqx.filter_jit
+def _drawn(law: MaskLaw, key: PRNGKeyArray, n: int) -> Bool[Array, "n H W"]:
+    return law.masks[jax.random.choice(key, law.weights.shape[0], (n,), p=law.weights)]
+
+
+@eqx.filter_jit
+def _log_prob(law: MaskLaw, masks: Bool[Array, "*n H W"]) -> Float[Array, "*n"]:
+    return jnp.log((disagreements(masks, law.masks) == 0).astype(law.weights.dtype) @ law.weights)
