@@ -9,6 +9,7 @@ from ensembletheory import divergences as divergences
 from ensembletheory import gains as gains
 from ensembletheory import hamiltonian as hamiltonian
 from ensembletheory import identifiability as identifiability
+from ensembletheory import imputation as imputation
 from ensembletheory import integration_cost as integration_cost
 from ensembletheory import latent as latent
 from ensembletheory import nonreversible as nonreversible

@@ -21,7 +21,7 @@ PYTHON = [block for language, block in BLOCKS if language]
 FACE = """
 AffineKernel Dense Diagonal Estimate Field FiniteLaw Gain Gaussian GaussianMixture GridLaw Isotropic Law LowRankPlusDiagonal MeanField Ppca PpcaMixture
 average_aligned_loadings average_covariances average_loadings bootstrap_mixtures bootstrap_ppcas chi_squared claims convolve divergences empirical_w2 enable_x64
-fisher_divergence fit_mixture fit_ppca fit_ppca_mixture frechet_distance gain gains hamiltonian hellinger_squared identifiability integration_cost
+fisher_divergence fit_mixture fit_ppca fit_ppca_mixture frechet_distance gain gains hamiltonian hellinger_squared identifiability imputation integration_cost
 jensen_shannon kl l2_squared latent linear_pool log_normaliser log_pool match_moments mean_score_law mean_velocity_law mmd_squared mw2 nonreversible pooling
 processes samplers score_sum_law standard_normal structures supervised total_variation w1 w2 w2_barycenter w2_squared
 """.split()

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 
-__all__ = ["Rows", "Table", "blocks", "read_table"]
+__all__ = ["Rows", "Table", "blocks", "read_table", "read_values"]
 
 
 class Rows(eqx.Module):
@@ -65,7 +65,7 @@ def read_table(X: Numbers, weights: Numbers | None) -> Table:
     Raises:
         ValueError: if X is not a table of numbers, holds an infinity, a row or column without any observed value (of positive weight), or the weights do not fit.
     """
-    values = _read_values(X)
+    values = read_values(X)
     weights = _read_weights(weights, values.shape[0])
     seen = ~np.isnan(values)
     _refuse_where(np.all(~seen, axis=1), "rows", "at least one observed value a row", "Drop rows that are wholly missing: they carry no information.")
@@ -85,7 +85,12 @@ def blocks(rows: Rows, size: int) -> Rows:
     return Rows(values, observed, jnp.pad(rows.weights, (0, missing)).reshape(count, size))
 
 
-def _read_values(X: Numbers) -> np.ndarray:
+def read_values(X: Numbers) -> np.ndarray:
+    """The rows `X` (n, d), NaN = missing.
+
+    Raises:
+        ValueError: if X is not a table of numbers with at least one row and column, or holds an infinity.
+    """
     if not is_concrete(X):
         refuse("X", "an array traced by jit, vmap or grad", "rows whose values can be looked at", "Fit outside the transformation; several members fit in one call.")
     try:
