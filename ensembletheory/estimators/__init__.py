@@ -1,4 +1,4 @@
-"""The scikit-learn face of the density models (needs the extra `data`): they fit, score and sample inside pipelines, grid searches and cross-validation."""
+"""The scikit-learn face of density models and imputers (needs the extra `data`): they work inside pipelines, grid searches and cross-validation."""
 
 from ensembletheory.errors import missing_extra
 
@@ -11,3 +11,7 @@ from ensembletheory.estimators.density import Density as Density
 from ensembletheory.estimators.density import GaussianMixtureDensity as GaussianMixtureDensity
 from ensembletheory.estimators.density import PpcaDensity as PpcaDensity
 from ensembletheory.estimators.density import PpcaMixtureDensity as PpcaMixtureDensity
+from ensembletheory.estimators.imputers import GaussianImputer as GaussianImputer
+from ensembletheory.estimators.imputers import Imputer as Imputer
+from ensembletheory.estimators.imputers import MixtureImputer as MixtureImputer
+from ensembletheory.estimators.imputers import PpcaImputer as PpcaImputer

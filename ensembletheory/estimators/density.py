@@ -25,7 +25,7 @@ from ensembletheory.fitting.ppca_em import PpcaParameters
 from ensembletheory.latent import Ppca, PpcaMixture
 from ensembletheory.laws import GaussianMixture
 
-__all__ = ["Density", "GaussianMixtureDensity", "PpcaDensity", "PpcaMixtureDensity"]
+__all__ = ["Density", "GaussianMixtureDensity", "PpcaDensity", "PpcaMixtureDensity", "as_key"]
 
 _FLOATS = [np.float64, np.float32]
 _LEAST_ROWS, _MOST_ROWS = 16, 1024
@@ -62,7 +62,7 @@ class Density(DensityMixin, BaseEstimator):
         X = validate_data(self, X, dtype=_FLOATS, ensure_all_finite="allow-nan", ensure_min_samples=2, ensure_min_features=self._least_features())
         weights = _check_sample_weight(sample_weight, X, dtype=_FLOATS)
         rows = _filled(X)
-        self.model_ = self._fit(_key(self.random_state), rows, np.concatenate([weights, np.zeros(len(rows) - len(X), weights.dtype)]))
+        self.model_ = self._fit(as_key(self.random_state), rows, np.concatenate([weights, np.zeros(len(rows) - len(X), weights.dtype)]))
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -86,7 +86,7 @@ class Density(DensityMixin, BaseEstimator):
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draws (n_samples, d) from the fitted density; `random_state` is that of the estimator by default."""
         check_is_fitted(self)
-        return np.asarray(self.model_.sample(_key(self.random_state if random_state is None else random_state), n_samples))
+        return np.asarray(self.model_.sample(as_key(self.random_state if random_state is None else random_state), n_samples))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -175,7 +175,8 @@ class PpcaMixtureDensity(Density):
         return fit_ppca_mixture(key, X, self.n_components, self.n_latent, weights=weights, **steering)
 
 
-def _key(random_state: Any) -> PRNGKeyArray:
+def as_key(random_state: Any) -> PRNGKeyArray:
+    """A key made from a `random_state` of scikit-learn."""
     return jax.random.key(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 

@@ -214,10 +214,6 @@ class _Tile(eqx.Module):
         """The components' probabilities given what is observed."""
         return jax.vmap(relative_terms, (None, 1), 1)(self.weights, self.log_probs)
 
-    def kept(self, results: Float[Array, "t d"]) -> Float[Array, "t d"]:
-        """The observed values, and the results where they are missing."""
-        return jnp.where(self.observed[None, :], self.values, results)
-
     def mean(self) -> Float[Array, "t d"]:
         """E[x | x_o]."""
         return jnp.einsum("kt,ktd->td", self.shares(), self.means)
@@ -231,7 +227,7 @@ def _log_probs(tile: _Tile) -> Float[Array, " t"]:
 
 
 def _means(tile: _Tile) -> Float[Array, "t d"]:
-    return tile.kept(tile.mean())
+    return jnp.where(tile.observed[None, :], tile.values, tile.mean())
 
 
 def _variances(tile: _Tile) -> Float[Array, "t d"]:
@@ -251,8 +247,8 @@ def _draws(tile: _Tile, key: PRNGKeyArray, n: int, width: int) -> Float[Array, "
         k, mean, given = part
         return jnp.where((labels == k)[:, :, None], mean[None] + given.noise(z).reshape(n, size, d), drawn), None
 
-    begin = jnp.zeros((n, size, d), steps.dtype)
-    return jax.vmap(tile.kept)(jax.lax.scan(added, begin, (jnp.arange(len(steps)), tile.means, tile.given))[0])
+    drawn = jax.lax.scan(added, jnp.zeros((n, size, d), steps.dtype), (jnp.arange(len(steps)), tile.means, tile.given))[0]
+    return jnp.where(tile.observed[None, None, :], tile.values[None], drawn)
 
 
 def _scanned(law: Model, tiles: Tiles, spread: bool, ask: Callable[..., Array], extra: Any = None) -> Array:
