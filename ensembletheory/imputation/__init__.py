@@ -5,3 +5,4 @@ from ensembletheory.imputation.conditionals import conditional_law as conditiona
 from ensembletheory.imputation.conditionals import conditional_mean as conditional_mean
 from ensembletheory.imputation.conditionals import conditional_variance as conditional_variance
 from ensembletheory.imputation.conditionals import observed_log_prob as observed_log_prob
+from ensembletheory.imputation.replacement import Repaint as Repaint
