@@ -33,6 +33,15 @@ from ensembletheory.neural.hamiltonian.hgn import FreeTwinLearner as FreeTwinLea
 from ensembletheory.neural.hamiltonian.hgn import HgnLearner as HgnLearner
 from ensembletheory.neural.hamiltonian.hgn import roll_outs as roll_outs
 from ensembletheory.neural.hamiltonian.pendulum import Pendulum as Pendulum
+from ensembletheory.neural.imputation.imputation_model import BoundLoss as BoundLoss
+from ensembletheory.neural.imputation.imputation_model import ImputationModel as ImputationModel
+from ensembletheory.neural.imputation.missing_data import joined_law as joined_law
+from ensembletheory.neural.imputation.miwae import Miwae as Miwae
+from ensembletheory.neural.imputation.miwae import MiwaeLearner as MiwaeLearner
+from ensembletheory.neural.imputation.not_miwae import AgnosticMechanism as AgnosticMechanism
+from ensembletheory.neural.imputation.not_miwae import NotMiwae as NotMiwae
+from ensembletheory.neural.imputation.not_miwae import NotMiwaeLearner as NotMiwaeLearner
+from ensembletheory.neural.imputation.not_miwae import SelfMaskingMechanism as SelfMaskingMechanism
 from ensembletheory.neural.jumps.kac_matching import KacLearner as KacLearner
 from ensembletheory.neural.jumps.kac_matching import KacMatching as KacMatching
 from ensembletheory.neural.jumps.kac_matching import kac_error as kac_error

@@ -81,7 +81,7 @@ class Vae(VariationalModel):
 
     @property
     def affine(self) -> bool:
-        """Whether there is no hidden layer."""
+        """Whether the decoder has no hidden layer."""
         return len(self.decoder.layers) == 1
 
     @property
@@ -111,9 +111,9 @@ class Vae(VariationalModel):
         """The linear VAE's generative model.
 
         Raises:
-            ValueError: if there are hidden layers, or several noise variances.
+            ValueError: if the decoder has hidden layers, or there are several noise variances.
         """
-        self._require_linear()
+        _require_linear(self.decoder)
         if self.log_noise.size != 1:
             refuse("model", f"a VAE of {self.log_noise.size} noise variances", "one noise variance", "PPCA has one; `law()` gives the law of factor analysis.")
         return _ppca(self)
@@ -122,14 +122,10 @@ class Vae(VariationalModel):
         """The linear VAE's encoder.
 
         Raises:
-            ValueError: if there are hidden layers.
+            ValueError: if the encoder has hidden layers.
         """
-        self._require_linear()
+        _require_linear(self.encoder)
         return _kernel(self)
-
-    def _require_linear(self) -> None:
-        if not self.affine:
-            refuse("model", f"a VAE with {len(self.decoder.layers) - 1} hidden layers", "a linear VAE", "Build it with depth=0.")
 
 
 def linear_vae(model: Ppca, encoder: AffineKernel | None = None) -> Vae:
@@ -152,6 +148,11 @@ def _linear_vae(model: Ppca, encoder: AffineKernel) -> Vae:
     inputs = jnp.concatenate([encoder.A * vae.scale, (encoder.b + encoder.A @ model.mean)[:, None]], axis=1)
     variances = jnp.log(encoder.C.diagonal()), jnp.log(model.noise_variance / vae.scale**2)[None]
     return eqx.tree_at(lambda v: (v.decoder.layers[0], v.encoder.layers[0], v.constants, v.log_noise), vae, (outputs, inputs, *variances))
+
+
+def _require_linear(network: Perceptron) -> None:
+    if len(network.layers) > 1:
+        refuse("model", f"a VAE with {len(network.layers) - 1} hidden layers", "a linear VAE", "Build it with depth=0.")
 
 
 def _log_noise(noise: Literal["scalar", "diagonal"] | float, dim: int, scale: Float[Array, ""]) -> Float[Array, " u"]:
