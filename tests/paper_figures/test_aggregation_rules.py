@@ -9,6 +9,8 @@ from scipy import integrate, stats
 from paper_figures.aggregation_rules import FIGURE, _grid
 from tests.helpers import assert_within_errors
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 MEMBERS = [(np.array(w), np.array(m)[:, 0], np.array(S)[:, 0]) for w, m, S in FIGURE.inputs["members"]]
 
 
@@ -37,7 +39,6 @@ def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
 
-@pytest.mark.verify  # draws everything again
 def test_a_change_of_two_percent_turns_the_run_red(two_percent_off):
     assert {"left of arithmetic mean", "KL of log pool, exact"} <= set(two_percent_off(FIGURE, "members"))
 

@@ -6,6 +6,8 @@ from scipy.integrate import solve_ivp
 
 from paper_figures.lipman_nfe import FIGURE
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 CENTRES = np.array([(i, j) for i in (-1.5, -0.5, 0.5, 1.5) for j in (-1.5, -0.5, 0.5, 1.5) if (i + j) % 2])
 VARIANCE = FIGURE.inputs["spread"] ** 2
 LEADING = 12  # points solved again
@@ -75,7 +77,6 @@ def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
 
-@pytest.mark.verify  # draws everything again
 def test_a_change_of_two_percent_turns_the_run_red(two_percent_off):
     off = two_percent_off(FIGURE, "std")
     assert all("standard deviation" in name for name in off)

@@ -6,6 +6,8 @@ from scipy import integrate, stats
 
 from paper_figures.mle_ensembles import FIGURE
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 
 def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)

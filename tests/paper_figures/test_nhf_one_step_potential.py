@@ -6,6 +6,8 @@ from scipy import special
 
 from paper_figures.nhf_one_step_potential import FIGURE
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 SPREAD = np.sqrt(0.25 - 0.16)
 X = np.linspace(-6, 6, 400_001)
 LEVELS = special.ndtri(np.clip((special.ndtr((X - 2) / SPREAD) + special.ndtr((X + 2) / SPREAD)) / 2, 1e-300, 1 - 1e-16))  # of modes 4 apart

@@ -6,12 +6,13 @@ import pytest
 from paper_figures.pdmp_grid import FIGURE
 from tests.helpers import assert_mean
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 
 def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
 
-@pytest.mark.verify  # draws everything again
 def test_a_change_of_two_percent_turns_the_run_red(two_percent_off):
     assert "squared MMD of noise" in two_percent_off(FIGURE, "deviation")
 

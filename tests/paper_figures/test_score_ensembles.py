@@ -6,6 +6,8 @@ from scipy import integrate, stats
 
 from paper_figures.score_ensembles import FIGURE
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 
 def log_density(k):
     """Of the target (k = 0) and of the members with laws of their own."""
@@ -17,7 +19,6 @@ def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
 
-@pytest.mark.verify  # draws everything again
 def test_a_change_of_two_percent_turns_the_run_red(two_percent_off):
     red = two_percent_off(FIGURE, "means")
     assert {"floor of the loss", "exact gain"} <= set(red)
