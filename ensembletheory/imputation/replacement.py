@@ -41,7 +41,7 @@ from ensembletheory.samplers.grids import check_grid
 from ensembletheory.samplers.linearisation import dense
 from ensembletheory.samplers.scheme import Scheme
 
-__all__ = ["Repaint"]
+__all__ = ["Repaint", "require_finite", "row_with_holes"]
 
 _AFFINE = 1e-9  # the largest relative defect of a step that counts as rounding
 
@@ -109,7 +109,7 @@ class Repaint(eqx.Module):
         start = self._start(values.shape[1], start)
         observed = ~np.isnan(values)
         draws, diverged = _sampled(self, key, jnp.asarray(np.where(observed, values, 0.0)), jnp.asarray(observed), checked_count("n", n, 1), start)
-        self._require_finite(diverged, self.times)
+        require_finite(self.scheme, self.times, diverged)
         return draws
 
     def law(self, x: Numbers, start: Law | None = None) -> Law:
@@ -119,7 +119,7 @@ class Repaint(eqx.Module):
             ValueError: naming the scheme and the field if a step is not affine; if nothing is missing, or the field's vectors are not of the row's dimension.
             FloatingPointError: naming the step, if one is not finite.
         """
-        values, observed = _row(x)
+        values, observed = row_with_holes(x)
         start = self._start(values.size, start)
         whole = self._linearised(self.times, values, observed).after(_replacement(self.process, self.grid[0], values, observed))
         return _part(whole, ~observed).push(start)
@@ -131,7 +131,7 @@ class Repaint(eqx.Module):
             ValueError: as `law`, or if the chain of the last block does not forget where it began.
             FloatingPointError: naming the step, if one is not finite.
         """
-        values, observed = _row(x)
+        values, observed = row_with_holes(x)
         end = self.grid[-1:]
         cycle = self._linearised(jnp.concatenate([end, self.grid[-1 - self.jump :]]), values, observed)
         chain = _part(cycle.after(_replacement(self.process, end[0], values, observed)), ~observed, ~observed)
@@ -166,17 +166,11 @@ class Repaint(eqx.Module):
             got = f"{type(self.scheme).__name__} with {type(self.field).__name__}, which may be affine in pieces only"
             refuse("field", got, "an affine step", "Sample it; nothing less tells its law.")
         run = _composed(self, times, jnp.asarray(values), jnp.asarray(observed))
-        self._require_finite(run.diverged, times)
+        require_finite(self.scheme, times, run.diverged)
         if not float(run.defect) <= _AFFINE:
             names = f"{type(self.scheme).__name__} with {type(self.field).__name__}"
             refuse("field", f"a step of {names} that is off its linearisation by {float(run.defect):.3g}", "an affine step", "Sample it, or use a Gaussian's field.")
         return run.kernel
-
-    def _require_finite(self, diverged: Int[Array, ""], times: Float[Array, " visited"]) -> None:
-        if int(diverged) >= 0:
-            t, s = float(times[diverged]), float(times[diverged + 1])
-            remedy = "Use shorter steps, or end the grid later where the field is not defined at its last time."
-            raise FloatingPointError(f"{type(self.scheme).__name__} left the finite numbers at a step from time {t:.6g} to {s:.6g}. {remedy}")
 
 
 @eqx.filter_jit
@@ -205,8 +199,12 @@ def _sampled(
     return jnp.where(seen, known, last).reshape(n, *values.shape), diverged
 
 
-def _row(x: Numbers) -> tuple[Float[np.ndarray, " d"], Bool[np.ndarray, " d"]]:
-    """One row with 0 where missing, and what is observed of it."""
+def row_with_holes(x: Numbers) -> tuple[Float[np.ndarray, " d"], Bool[np.ndarray, " d"]]:
+    """One row with 0 where missing, and what is observed of it.
+
+    Raises:
+        ValueError: if it is no row of numbers, or nothing is missing.
+    """
     if np.ndim(x) != 1:  # pyright: ignore[reportArgumentType]
         refuse("x", f"shape {np.shape(x)}", "one row (d,)", "The law is that of one row; `sample` takes tables.")  # pyright: ignore[reportArgumentType]
     values = read_values(np.asarray(x)[None])[0]
@@ -214,6 +212,18 @@ def _row(x: Numbers) -> tuple[Float[np.ndarray, " d"], Bool[np.ndarray, " d"]]:
     if observed.all():
         refuse("x", "a row without a missing value", "NaN where a value is missing", "There is nothing to impute.")
     return np.where(observed, values, 0.0), observed
+
+
+def require_finite(scheme: Scheme, times: Float[Array, " visited"], diverged: Int[Array, ""]) -> None:
+    """Refuse draws of which some left the finite numbers at a step.
+
+    Raises:
+        FloatingPointError: naming the step, unless it is -1.
+    """
+    if int(diverged) >= 0:
+        t, s = float(times[diverged]), float(times[diverged + 1])
+        remedy = "Use shorter steps, or end the grid later where the field is not defined at its last time."
+        raise FloatingPointError(f"{type(scheme).__name__} left the finite numbers at a step from time {t:.6g} to {s:.6g}. {remedy}")
 
 
 def _replacement(process: GaussianPath, t: Float[Array, ""], values: Float[np.ndarray, " d"], observed: Bool[np.ndarray, " d"]) -> AffineKernel:
