@@ -9,6 +9,7 @@ the mass of a mask is the sum of its weights.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -18,8 +19,9 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, checked_count, is_concrete, refuse
 from ensembletheory.laws.weights import checked_weights
+from ensembletheory.segmentation.counts import disagreements
 
-__all__ = ["MaskDistribution", "MaskLaw", "checked_masks", "disagreements"]
+__all__ = ["MaskDistribution", "MaskLaw", "checked_masks", "mixture_of_masks"]
 
 
 class MaskDistribution(eqx.Module):
@@ -89,6 +91,19 @@ class MaskLaw(MaskDistribution):
         return MaskLaw(different.reshape(-1, *self.shape), masses / masses.sum())
 
 
+def mixture_of_masks(members: Sequence[MaskLaw], weights: Numbers | None = None) -> MaskLaw:
+    """The linear pool sum_k w_k P_k of laws of finite support, with `weights` (default equal): draw a member, then a mask from it.
+
+    Raises:
+        ValueError: if there is no member, shapes of masks differ, or the weights are off the simplex.
+    """
+    laws = list(members)
+    if not laws or len({law.shape for law in laws}) > 1:
+        refuse("members", f"shapes {[law.shape for law in laws]}", "one or more laws of masks of one shape", "Bring the masks to one size first.")
+    shares = checked_weights(weights, len(laws))
+    return MaskLaw(jnp.concatenate([law.masks for law in laws]), jnp.concatenate([share * law.weights for share, law in zip(shares, laws, strict=True)]))
+
+
 def checked_masks(argument: str, masks: Numbers, shape: tuple[int, int] | None = None) -> Bool[Array, "..."]:
     """`masks` (..., H, W) as truth values.
 
@@ -105,12 +120,6 @@ def checked_masks(argument: str, masks: Numbers, shape: tuple[int, int] | None =
     if array.dtype != jnp.bool_ and is_concrete(array) and not np.all((np.asarray(array) == 0) | (np.asarray(array) == 1)):
         refuse(argument, "values other than 0 and 1", "truth values, or zeros and ones", "Compare probabilities or logits with a threshold, and classes with one class.")
     return array.astype(jnp.bool_)
-
-
-def disagreements(masks: Bool[Array, "*n H W"], others: Bool[Array, "m H W"]) -> Float[Array, "*n m"]:
-    """The number of pixels at which two masks differ, for all pairs: |A| + |B| - 2 |A and B|."""
-    first, second = (table.reshape(*table.shape[:-2], -1).astype(float) for table in (masks, others))
-    return first.sum(-1)[..., None] + jnp.broadcast_to(second.sum(-1), (*first.shape[:-1], len(second))) - 2 * first @ second.T
 
 
 @eqx.filter_jit
