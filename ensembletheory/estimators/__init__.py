@@ -15,3 +15,5 @@ from ensembletheory.estimators.imputers import GaussianImputer as GaussianImpute
 from ensembletheory.estimators.imputers import Imputer as Imputer
 from ensembletheory.estimators.imputers import MixtureImputer as MixtureImputer
 from ensembletheory.estimators.imputers import PpcaImputer as PpcaImputer
+from ensembletheory.estimators.multiple import PooledImputer as PooledImputer
+from ensembletheory.estimators.multiple import ProperImputer as ProperImputer

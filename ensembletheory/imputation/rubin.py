@@ -1,0 +1,125 @@
+r"""Rubin's rules: one inference from m completed copies of a table.
+
+Copy l gives an estimate Q_l and its variance U_l as if nothing had been missing. With averages Q and U and the variance B between the Q_l (divided by m - 1),
+
+    T = U + (1 + 1/m) B,     r = (1 + 1/m) B / U,     nu = (m - 1) (1 + 1/r)^2,     (estimand - Q) / sqrt(T) ~ Student's t with nu degrees of freedom, approximately.
+
+That nu is for tables so large that the complete-data inference would be Gaussian. With nu_com complete-data degrees of freedom, and lambda = (1 + 1/m) B / T the share of the
+variance that is due to what is missing (Barnard & Rubin 1999),
+
+    1 / nu_small = 1 / nu + 1 / nu_obs,     nu_obs = nu_com (nu_com + 1) / (nu_com + 3) (1 - lambda).
+
+The fraction of missing information is gamma = (r + 2 / (nu + 3)) / (1 + r), and m imputations are 1 / (1 + gamma / m) as efficient as infinitely many (Rubin 1987). Where the
+copies agree, B = 0, nothing is missing: nu is infinite. That the rules are valid asks for proper draws, in which the parameters of the imputation are drawn too: see
+`ensembletheory.imputation.posterior`, and `ensembletheory.imputation.missing_mean` for a case in which everything is known exactly.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy import stats
+
+from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
+
+__all__ = ["MultipleEstimate", "checked_level", "pool_estimates"]
+
+
+class MultipleEstimate(eqx.Module):
+    """What m completed copies say of an estimand; arrays have the shape of one estimate."""
+
+    estimate: Float[Array, "..."]
+    within: Float[Array, "..."]  # U
+    between: Float[Array, "..."]  # B
+    dof: Float[Array, "..."]
+    copies: int = eqx.field(static=True)
+
+    @property
+    def total(self) -> Float[Array, "..."]:
+        """T = U + (1 + 1/m) B."""
+        return self.within + self._due_to_missing()
+
+    @property
+    def standard_error(self) -> Float[Array, "..."]:
+        """The root of T."""
+        return jnp.sqrt(self.total)
+
+    @property
+    def missing_share(self) -> Float[Array, "..."]:
+        """Lambda, the share of T that is due to what is missing: 0 where T is."""
+        return jnp.where(self.total > 0, self._due_to_missing() / jnp.where(self.total > 0, self.total, 1.0), 0.0)
+
+    @property
+    def missing_information(self) -> Float[Array, "..."]:
+        """Gamma, the fraction of missing information."""
+        return self.missing_share + (1 - self.missing_share) * 2 / (self.dof + 3)
+
+    @property
+    def efficiency(self) -> Float[Array, "..."]:
+        """1 / (1 + gamma / m), relative to infinitely many copies."""
+        return 1 / (1 + self.missing_information / self.copies)
+
+    def interval(self, level: float = 0.95) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """The ends of the interval of this level.
+
+        Raises:
+            ValueError: if the level is not between 0 and 1.
+        """
+        dof = np.asarray(self.dof)  # 0 where the copies have no variance of their own, which a small table does not take for certainty
+        half = np.where(dof > 0, stats.t.ppf((1 + checked_level(level)) / 2, np.maximum(dof, np.finfo(float).tiny)), np.inf) * np.asarray(self.standard_error)
+        return jnp.asarray(np.asarray(self.estimate) - half), jnp.asarray(np.asarray(self.estimate) + half)
+
+    def _due_to_missing(self) -> Float[Array, "..."]:
+        return (1 + 1 / self.copies) * self.between
+
+
+def pool_estimates(estimates: Numbers, variances: Numbers, complete_dof: Numbers = np.inf) -> MultipleEstimate:
+    """Rubin's rules.
+
+    Args:
+        estimates: (m, ...), those of the m >= 2 completed copies.
+        variances: (m, ...), their complete-data variances, >= 0.
+        complete_dof: degrees of freedom of the complete-data inference; infinite by default.
+
+    Raises:
+        ValueError: if the shapes differ, there are fewer than two copies, a variance is negative, or the degrees of freedom are not positive.
+    """
+    Q, U = as_floats("estimates", estimates), as_floats("variances", variances)
+    if Q.ndim == 0 or len(Q) < 2:
+        refuse("estimates", f"shape {Q.shape}", "(m, ...) with m >= 2", "One copy does not tell the variance between copies.")
+    if U.shape != Q.shape:
+        refuse("variances", f"shape {U.shape}", f"{Q.shape}, that of the estimates", "One variance an estimate.")
+    if is_concrete(U) and np.min(np.asarray(U), initial=0.0) < 0:
+        refuse("variances", f"{float(np.min(U)):.6g}", "numbers >= 0", "Pass squared standard errors.")
+    dof = jnp.asarray(complete_dof, Q.dtype)
+    if is_concrete(dof) and not np.all(np.asarray(dof) > 0):
+        refuse("complete_dof", f"{complete_dof}", "a positive number, or infinity", "Rows less coefficients, for a regression.")
+    return _pooled(Q, U, jnp.broadcast_to(dof, Q.shape[1:]))
+
+
+def checked_level(level: float) -> float:
+    """A level of confidence.
+
+    Raises:
+        ValueError: if it is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        refuse("level", f"{level}", "a number between 0 and 1", "Write 0.95 for 95 %.")
+    return float(level)
+
+
+@jax.jit
+def _pooled(Q: Float[Array, "m ..."], U: Float[Array, "m ..."], complete_dof: Float[Array, "..."]) -> MultipleEstimate:
+    m = len(Q)
+    within, between = jnp.mean(U, axis=0), jnp.var(Q, axis=0, ddof=1)
+    missing = (1 + 1 / m) * between
+    share = jnp.where(missing > 0, missing / jnp.where(missing > 0, within + missing, 1.0), 0.0)
+    per_dof = share**2 / (m - 1) + _per_observed_dof(share, complete_dof)
+    return MultipleEstimate(jnp.mean(Q, axis=0), within, between, 1 / per_dof, m)
+
+
+def _per_observed_dof(share: Float[Array, "..."], complete_dof: Float[Array, "..."]) -> Float[Array, "..."]:
+    """1 / nu_obs: 0 for infinite complete-data degrees of freedom, whatever the share."""
+    finite = jnp.where(jnp.isfinite(complete_dof), complete_dof, 1.0)
+    return jnp.where(jnp.isfinite(complete_dof), (finite + 3) / (finite * (finite + 1) * (1 - share)), 0.0)
