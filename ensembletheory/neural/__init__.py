@@ -33,6 +33,11 @@ from ensembletheory.neural.hamiltonian.hgn import FreeTwinLearner as FreeTwinLea
 from ensembletheory.neural.hamiltonian.hgn import HgnLearner as HgnLearner
 from ensembletheory.neural.hamiltonian.hgn import roll_outs as roll_outs
 from ensembletheory.neural.hamiltonian.pendulum import Pendulum as Pendulum
+from ensembletheory.neural.imputation.conditional_scores import ConditionalLearner as ConditionalLearner
+from ensembletheory.neural.imputation.conditional_scores import ConditionalMatching as ConditionalMatching
+from ensembletheory.neural.imputation.conditional_scores import ConditionalNetwork as ConditionalNetwork
+from ensembletheory.neural.imputation.conditional_scores import conditional_error as conditional_error
+from ensembletheory.neural.imputation.conditional_scores import conditional_loss as conditional_loss
 from ensembletheory.neural.imputation.imputation_model import BoundLoss as BoundLoss
 from ensembletheory.neural.imputation.imputation_model import ImputationModel as ImputationModel
 from ensembletheory.neural.imputation.missing_data import joined_law as joined_law
