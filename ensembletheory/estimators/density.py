@@ -61,7 +61,7 @@ class Density(DensityMixin, BaseEstimator):
         """
         X = validate_data(self, X, dtype=_FLOATS, ensure_all_finite="allow-nan", ensure_min_samples=2, ensure_min_features=self._least_features())
         weights = _check_sample_weight(sample_weight, X, dtype=_FLOATS)
-        rows = _filled(X)
+        rows = filled(X)
         self.model_ = self._fit(as_key(self.random_state), rows, np.concatenate([weights, np.zeros(len(rows) - len(X), weights.dtype)]))
         return self
 
@@ -72,7 +72,7 @@ class Density(DensityMixin, BaseEstimator):
         missing = int(np.sum(np.isnan(X).all(axis=1)))
         if missing:
             refuse("X", f"{missing} rows wholly missing", "at least one observed value a row", "Drop them: they carry no information.")
-        rows = _filled(X)
+        rows = filled(X)
         seen = ~np.isnan(rows)
         if seen.all():
             return np.asarray(self.model_.log_prob(rows))[: len(X)]
@@ -180,7 +180,7 @@ def as_key(random_state: Any) -> PRNGKeyArray:
     return jax.random.key(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
-def _filled(X: np.ndarray) -> np.ndarray:
+def filled(X: np.ndarray) -> np.ndarray:
     """The rows and copies of the first one, up to the next number of rows that is compiled for."""
     n = len(X)
     count = max(_LEAST_ROWS, 2 ** (n - 1).bit_length()) if n <= _MOST_ROWS else -(-n // _MOST_ROWS) * _MOST_ROWS

@@ -145,6 +145,6 @@ def _completed(model: ImputationModel, key: PRNGKeyArray, values: Float[Array, "
     def at(key, x, seen):
         for_proposals, for_choice = jax.random.split(key)
         proposals = model.proposals(for_proposals, x, seen, K)
-        return proposals.rows[jax.random.categorical(for_choice, proposals.log_weights, shape=(n,))]
+        return proposals.rows[jax.random.choice(for_choice, K, (n,), p=jax.nn.softmax(proposals.log_weights))]
 
     return jnp.swapaxes(_over_rows(at, key, values, observed, K * model.dim), 0, 1)

@@ -4,6 +4,7 @@ As a `FiniteLaw` it is weighted, sampled and resampled like all data of `ensembl
 values; under a mechanism that is not completely at random these are not those of the column.
 """
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -42,6 +43,7 @@ def parted(row: Float[Array, " two_d"]) -> tuple[Float[Array, " d"], Bool[Array,
     return row[:d], row[d:] > 0
 
 
+@eqx.filter_jit
 def observed_units(law: FiniteLaw) -> Units:
     """Mean and standard deviation of the observed values of each column, of a law of joined rows; where these are all the same the scale is 1."""
     values, observed = jnp.split(law.points, 2, axis=1)
@@ -53,6 +55,7 @@ def observed_units(law: FiniteLaw) -> Units:
     return _units(mean, jnp.where(varies, jnp.sqrt(jnp.sum(shares * (values - mean[None, :]) ** 2, axis=0)), 0.0))
 
 
+@eqx.filter_jit
 def own_units(law: Law) -> Units:
     """Mean 0 and scale 1 for each column, of a law of joined rows: the units that the data come in."""
     zeros = jnp.zeros(law.dim // 2)
