@@ -179,15 +179,15 @@ class _LowRank(_Given):
         return self.noise_scale**2 + jnp.sum((self.loadings @ self.latent_root) ** 2, axis=1)
 
 
-def _given(component: Gaussian, observed: Bool[Array, " d"], spread: bool) -> _Given:
-    """What the conditionals of one component need; `spread` says whether its noise is asked for."""
+def _given(component: Gaussian, lower: Float[Array, "d d"] | None, observed: Bool[Array, " d"]) -> _Given:
+    """What the conditionals of one component need; `lower` is a root of its full covariance, if its noise is asked for."""
     if isinstance(component.covariance, LowRankPlusDiagonal):
         return _given_factors(component.mean, component.covariance, observed)
     seen, S = observed.astype(component.mean.dtype), component.cov
     factor = cholesky(seen[:, None] * S * seen[None, :] + jnp.diag(1 - seen))
     whitener = substitute(factor, jnp.diag(seen))
     regressor = whitener @ S * (1 - seen)[None, :]
-    root = (1 - seen)[:, None] * (lower := cholesky(S)) - regressor.T @ (whitener @ lower) if spread else None
+    root = None if lower is None else (1 - seen)[:, None] * lower - regressor.T @ (whitener @ lower)
     return _Dense(component.mean, 2 * jnp.sum(jnp.log(jnp.diagonal(factor))) + jnp.sum(seen) * _LOG_2PI, whitener, regressor, root)
 
 
@@ -214,6 +214,10 @@ class _Tile(eqx.Module):
         """The components' probabilities given what is observed."""
         return jax.vmap(relative_terms, (None, 1), 1)(self.weights, self.log_probs)
 
+    def kept(self, results: Float[Array, "t d"]) -> Float[Array, "t d"]:
+        """The observed values, and the results where they are missing."""
+        return jnp.where(self.observed[None, :], self.values, results)
+
     def mean(self) -> Float[Array, "t d"]:
         """E[x | x_o]."""
         return jnp.einsum("kt,ktd->td", self.shares(), self.means)
@@ -227,36 +231,34 @@ def _log_probs(tile: _Tile) -> Float[Array, " t"]:
 
 
 def _means(tile: _Tile) -> Float[Array, "t d"]:
-    return jnp.where(tile.observed[None, :], tile.values, tile.mean())
+    return tile.kept(tile.mean())
 
 
 def _variances(tile: _Tile) -> Float[Array, "t d"]:
-    within = tile.shares().T @ jax.vmap(lambda given: given.variances())(tile.given)
+    within = jnp.einsum("kt,kd->td", tile.shares(), jax.vmap(lambda given: given.variances())(tile.given))
     between = jnp.einsum("kt,ktd->td", tile.shares(), (tile.means - tile.mean()[None]) ** 2)
     return jnp.where(tile.observed[None, :], 0.0, within + between)
 
 
-def _draws(tile: _Tile, key: PRNGKeyArray, n: int, width: int) -> Float[Array, "n t d"]:
-    key_label, key_noise = jax.random.split(key)
-    size, d = tile.values.shape
+def _draws(tile: _Tile, noise: tuple[Float[Array, "n t"], Float[Array, "n t v"]]) -> Float[Array, "n t d"]:
     steps = jnp.cumsum(tile.shares(), axis=0)
-    labels = jnp.sum(jax.random.uniform(key_label, (n, 1, size), steps.dtype) * steps[-1][None, None, :] >= steps[None, :, :], axis=1)
-    z = jax.random.normal(key_noise, (n * size, width), steps.dtype)
 
-    def added(drawn, part):
-        k, mean, given = part
-        return jnp.where((labels == k)[:, :, None], mean[None] + given.noise(z).reshape(n, size, d), drawn), None
+    def one(part):
+        uniform, z = part
+        label = jnp.sum((uniform * steps[-1])[None, :] >= steps, axis=0)
+        candidates = tile.means + jax.vmap(lambda given: given.noise(z))(tile.given)
+        return tile.kept(jnp.einsum("tk,ktd->td", jax.nn.one_hot(label, len(steps), dtype=steps.dtype), candidates))
 
-    drawn = jax.lax.scan(added, jnp.zeros((n, size, d), steps.dtype), (jnp.arange(len(steps)), tile.means, tile.given))[0]
-    return jnp.where(tile.observed[None, None, :], tile.values[None], drawn)
+    return jax.lax.map(one, noise)
 
 
 def _scanned(law: Model, tiles: Tiles, spread: bool, ask: Callable[..., Array], extra: Any = None) -> Array:
     """`ask` of each tile (and of its slice of `extra`), with one factorisation a mask and component."""
     weights, components = weighted_components(_of_observables(law))
+    lowers = jax.vmap(lambda component: cholesky(component.cov))(components) if spread and not isinstance(components.covariance, LowRankPlusDiagonal) else None
 
     def given(observed):
-        return jax.vmap(lambda component: _given(component, observed, spread))(components)
+        return jax.vmap(_given, (0, 0, None))(components, lowers, observed)
 
     def step(carried, part):
         values, observed, fresh, own = part
@@ -280,7 +282,10 @@ def _answered(law: Model, tiles: Tiles, ask: Ask) -> Array:
 @eqx.filter_jit
 def _drawn(key: PRNGKeyArray, law: Model, tiles: Tiles, n: int) -> Float[Array, "tiles n t d"]:
     width = weighted_components(_of_observables(law))[1].covariance.width
-    return _scanned(law, tiles, True, lambda tile, own: _draws(tile, own, n, width), jax.random.split(key, len(tiles.fresh)))
+    key_label, key_noise = jax.random.split(key)
+    shape, dtype = (len(tiles.fresh), n, tiles.values.shape[1]), tiles.values.dtype
+    noise = jax.random.uniform(key_label, shape, dtype), jax.random.normal(key_noise, (*shape, width), dtype)
+    return _scanned(law, tiles, True, _draws, noise)
 
 
 def _asked(law: Model, X: Numbers, ask: Ask) -> Array:
@@ -295,13 +300,19 @@ def _checked(law: Model, X: Numbers) -> tuple[Model, Tiles, np.ndarray]:
         ValueError: if the law is singular, or the rows do not fit it.
         TypeError: if the law is of another kind.
     """
-    if not isinstance(law, Model):
-        raise TypeError(f"`law`: got {type(law).__name__}; expected Gaussian, GaussianMixture, Ppca or PpcaMixture, whose conditionals are known.")
-    if is_singular(law):  # pyright: ignore[reportArgumentType]
-        refuse("law", "a singular Gaussian", "one with a density", "Condition its regular part, or add noise to it.")
-    return law, *tiled(read_rows(X, law.dim))
+    return law, *tiled(read_rows(X, _of_observables(law).dim))
 
 
 def _of_observables(law: Model) -> Gaussian | GaussianMixture:
-    """The law of x."""
-    return law.law if isinstance(law, Ppca | PpcaMixture) else law  # pyright: ignore[reportReturnType]
+    """The law of x.
+
+    Raises:
+        ValueError: if it is singular.
+        TypeError: if it has no conditionals in closed form.
+    """
+    whole = law.law if isinstance(law, Ppca | PpcaMixture) else law
+    if not isinstance(whole, Gaussian | GaussianMixture):
+        raise TypeError(f"`law`: got {type(law).__name__}; expected Gaussian, GaussianMixture, Ppca or PpcaMixture, whose conditionals are known.")
+    if is_singular(whole):
+        refuse("law", "a singular Gaussian", "one with a density", "Condition its regular part, or add noise to it.")
+    return whole

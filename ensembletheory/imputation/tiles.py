@@ -43,8 +43,8 @@ def tiled(X: np.ndarray) -> tuple[Tiles, np.ndarray]:
     """The rows of a table (n, d), NaN = missing, in tiles, and the place (n,) of each row among those of all tiles."""
     n, d = X.shape
     seen = ~np.isnan(X)
-    _, masks, counts = np.unique(np.packbits(seen, axis=1), axis=0, return_inverse=True, return_counts=True)
-    masks = masks.ravel()
+    masks = _masks(seen)
+    counts = np.bincount(masks)
     size = min(_LARGEST, 2 ** ((n - 1) // len(counts)).bit_length())
     needed = -(-counts // size)
     first = np.cumsum(needed) - needed
@@ -65,6 +65,17 @@ def restored(places: np.ndarray, results: Array, axis: int = 1) -> Array:
     joined = xp.moveaxis(xp.asarray(results), 0, axis - 1)
     shape = joined.shape
     return jnp.asarray(xp.take(joined.reshape(*shape[: axis - 1], -1, *shape[axis + 1 :]), places, axis=axis - 1))
+
+
+def _masks(seen: np.ndarray) -> np.ndarray:
+    """The number (n,) of each row's mask, from 0, equal for equal rows of `seen`."""
+    bits = np.packbits(seen, axis=1)
+    words = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)
+    numbers = np.zeros(len(seen), dtype=int)
+    for word in words.T:
+        own = np.unique(word, return_inverse=True)[1]
+        numbers = np.unique(numbers * (own.max() + 1) + own, return_inverse=True)[1]
+    return numbers
 
 
 def _rounded(count: int) -> int:
