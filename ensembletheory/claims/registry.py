@@ -40,6 +40,8 @@ SOURCES = (
     "hamiltonian_models",
     "integration_cost",
     "networks",
+    "imputation",
+    "segmentation",
 )
 
 

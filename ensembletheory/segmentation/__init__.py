@@ -6,9 +6,9 @@ from ensembletheory.segmentation.best_mask import deterministic_floor as determi
 from ensembletheory.segmentation.classes import class_ged_squared as class_ged_squared
 from ensembletheory.segmentation.classes import class_overlap_table as class_overlap_table
 from ensembletheory.segmentation.classes import class_overlaps as class_overlaps
-from ensembletheory.segmentation.dice import dice_blind_pair as dice_blind_pair
-from ensembletheory.segmentation.dice import dice_rank as dice_rank
-from ensembletheory.segmentation.dice import size_marginals as size_marginals
+from ensembletheory.segmentation.dice_blindness import dice_blind_pair as dice_blind_pair
+from ensembletheory.segmentation.dice_blindness import dice_rank as dice_rank
+from ensembletheory.segmentation.dice_blindness import size_marginals as size_marginals
 from ensembletheory.segmentation.diversity import PooledDiversity as PooledDiversity
 from ensembletheory.segmentation.diversity import diversity as diversity
 from ensembletheory.segmentation.diversity import diversity_of_pool as diversity_of_pool

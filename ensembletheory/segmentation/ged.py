@@ -3,7 +3,7 @@ r"""The squared generalised energy distance between two laws of masks, exactly.
     GED^2(P, Q) = 2 E d(S, Y) - E d(S, S') - E d(Y, Y'),   d = 1 - overlap,   S, S' ~ P and Y, Y' ~ Q independent.
 
 With k = 1 - d it is (P - Q)^T k (P - Q): the squared maximum mean discrepancy of the kernel k. Under `jaccard` k is strictly positive definite (`segmentation.overlaps`),
-so GED is a metric on laws: zero only for equal laws. Under `dice` it is not (`segmentation.dice`).
+so GED is a metric on laws: zero only for equal laws. Under `dice` it is not (`segmentation.dice_blindness`).
 
 *Two empty masks.* Where they count as different (`jaccard_empty_differs`) the empty mask drops out of k, which is block diagonal, and
 

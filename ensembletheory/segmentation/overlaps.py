@@ -5,7 +5,7 @@ With I = |A and B|, U = |A or B| = |A| + |B| - I:
 | overlap                 | formula             | two empty masks | as a kernel on all masks of n pixels                                        |
 |-------------------------|---------------------|-----------------|-----------------------------------------------------------------------------|
 | `jaccard`               | J = I / U           | 1               | strictly positive definite; 1 - J is a metric                               |
-| `dice`                  | 2 I / (|A| + |B|)   | 1               | positive semi-definite, of rank n (n - 1) + 2 only (`segmentation.dice`)    |
+| `dice`                  | 2 I / (|A| + |B|)   | 1               | positive semi-definite, of rank n (n - 1) + 2 only (`segmentation.dice_blindness`)    |
 | `jaccard_empty_differs` | I / U               | 0               | as `jaccard` without the empty mask, which is orthogonal to all, 0 to itself|
 
 Dice = 2 J / (1 + J), so both order pairs of masks alike; 1 - Dice breaks the triangle inequality.
