@@ -12,6 +12,14 @@ from ensembletheory.imputation.error_laws import EnsembleLaw as EnsembleLaw
 from ensembletheory.imputation.error_laws import draw_errors as draw_errors
 from ensembletheory.imputation.error_laws import law_of_scores as law_of_scores
 from ensembletheory.imputation.error_laws import law_of_squares as law_of_squares
+from ensembletheory.imputation.masks import AboveMean as AboveMean
+from ensembletheory.imputation.masks import AtRandom as AtRandom
+from ensembletheory.imputation.masks import CellMechanism as CellMechanism
+from ensembletheory.imputation.masks import CellsAtRandom as CellsAtRandom
+from ensembletheory.imputation.masks import CompletelyAtRandom as CompletelyAtRandom
+from ensembletheory.imputation.masks import Mechanism as Mechanism
+from ensembletheory.imputation.masks import SelfMasked as SelfMasked
+from ensembletheory.imputation.masks import masked as masked
 from ensembletheory.imputation.pooled import conditional_weights as conditional_weights
 from ensembletheory.imputation.pooled import pooled_draws as pooled_draws
 from ensembletheory.imputation.pooled import pooled_law as pooled_law
