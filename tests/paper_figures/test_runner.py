@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from ensembletheory.plotting import LOOKS, curve, new_figure
 from paper_figures import __main__ as command
-from paper_figures.framework import Caption, Figure, Number, checkpoint, page, provenance, runner
+from paper_figures.framework import Caption, Figure, Number, checkpoint, jobs, page, provenance, runner
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -297,12 +298,18 @@ def test_data_digests_depend_on_names_types_shapes_and_values():
 
 def test_without_names_claims_are_checked_too(tmp_path, monkeypatch, capsys):
     rows = [{"id": "a-claim", "kind": "theorem", "statement": r"x \le y", "source": "here", "holds": True, "verdict": "holds"}]
-    monkeypatch.setattr(command, "claims_table", lambda quick: rows)
+    monkeypatch.setattr(jobs, "claims_table", lambda quick: rows)
     assert command.main([], True, tmp_path, {"toy": TOY}) == 0
     assert json.loads((tmp_path / "claims.json").read_text()) == rows
     rows[0] |= {"holds": False, "verdict": "violated"}
     assert command.main([], True, tmp_path, {"toy": TOY}) == 1
     assert "claim a-claim: violated" in capsys.readouterr().out
+
+
+@pytest.mark.verify  # starts two processes, as every reproduction does
+def test_processes_share_the_jobs():
+    todo = [partial(jobs.Done, holds, str(holds)) for holds in (True, False, True)]
+    assert sorted(jobs.results(todo, 2)) == sorted(jobs.results(todo, 1)) == [(False, "False"), (True, "True"), (True, "True")]
 
 
 def test_the_table_of_claims_is_that_of_the_registry(monkeypatch):
