@@ -19,7 +19,6 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy import ndimage
 
 from ensembletheory.errors import Numbers, as_floats, checked_count, missing_extra, refuse
-from ensembletheory.laws.weights import checked_weights
 from ensembletheory.segmentation.mask_law import MaskLaw, checked_masks
 
 __all__ = ["LesionImages", "dilated", "eroded", "grey_matter_map", "lesion_images", "morphological_graders", "shifted", "threshold_graders"]
@@ -132,7 +131,20 @@ def morphological_graders(mask: Numbers, over: float = 0.2, under: float = 0.2, 
         refuse("mask", f"shape {truth.shape}", "(H, W)", "One true mask of one image.")
     moves = [(radius, 0), (-radius, 0), (0, radius), (0, -radius)]
     drawn = [truth, dilated(truth, radius), eroded(truth, radius), np.zeros_like(truth), *[shifted(truth, *move) for move in moves]]
-    return MaskLaw(np.stack(drawn), checked_weights([1 - over - under - shift - miss, over, under, miss, *[shift / 4] * 4], 8))
+    return MaskLaw(np.stack(drawn), _with_rest([over, under, miss, *[shift / 4] * 4]))
+
+
+def _with_rest(chances: list[float]) -> np.ndarray:
+    """The probabilities, after what they leave to 1, whose rounding below 0 is no fault of theirs."""
+    rest = 1 - sum(chances)
+    if min(chances) < 0 or rest < -1e-12:
+        refuse(
+            "over, under, shift, miss",
+            f"{chances}, sum {sum(chances):.6g}",
+            "probabilities >= 0 that sum to at most 1",
+            "What they leave is the probability of the true mask.",
+        )
+    return np.array([max(rest, 0.0), *chances]) / (max(rest, 0.0) + sum(chances))
 
 
 def threshold_graders(probabilities: Numbers, levels: Numbers, weights: Numbers | None = None) -> MaskLaw:
