@@ -118,9 +118,14 @@ class BoundLoss(eqx.Module):
 
 
 def _over_rows(at: Any, key: PRNGKeyArray, values: Float[Array, "n d"], observed: Bool[Array, "n d"], width: int) -> Any:
-    """What `at` gives for a key of its own and each row, in blocks that hold `width` numbers a row."""
-    arguments = jax.random.split(key, len(values)), values, observed
-    return jax.lax.map(lambda one: at(*one), arguments, batch_size=max(1, _BLOCK // width))
+    """What `at` gives for a key of its own and each row, in equal blocks (of which one program is compiled) that hold `width` numbers a row."""
+    n = len(values)
+    blocks = -(-n // max(1, _BLOCK // width))
+    size = -(-n // blocks)
+    places = jnp.arange(blocks * size) % n
+    arguments = jax.random.split(key, len(places)), values[places], observed[places]
+    found = jax.lax.map(lambda one: at(*one), arguments, batch_size=size)
+    return jax.tree.map(lambda leaf: leaf[:n], found)
 
 
 @eqx.filter_jit

@@ -53,26 +53,20 @@ class Miwae(ImputationModel):
 
     def proposals(self, key: PRNGKeyArray, x: Float[Array, " d"], observed: Bool[Array, " d"], K: int) -> Proposals:
         """K draws through the latent, from the encoder."""
-        for_latents, for_noise = jax.random.split(key)
         seen = jnp.where(observed, self.units.of(x), 0.0)
-        z, divergences = _encoded(self.vae, for_latents, seen, K)
+        m, D = self.vae.encode(seen)
+        for_latents, for_noise = jnp.split(jax.random.normal(key, (K, self.vae.latent + self.dim), x.dtype), [self.vae.latent], axis=1)
+        z = m[None, :] + jnp.sqrt(D)[None, :] * for_latents
         means = jax.vmap(self.vae.decode)(z)
         variances, scale = self.vae.noise_variances, jax.lax.stop_gradient(self.units.scale)
         terms = -0.5 * ((seen[None, :] - means) ** 2 / variances[None, :] + jnp.log(2 * np.pi * variances * scale**2)[None, :])
-        rows = means + jnp.sqrt(variances)[None, :] * jax.random.normal(for_noise, means.shape, means.dtype)
+        divergences = 0.5 * jnp.sum(z**2 - for_latents**2 - jnp.log(D)[None, :], axis=1)  # log e(z | x) - log N(z; 0, I)
         log_weights = jnp.sum(jnp.where(observed[None, :], terms, 0.0), axis=1) - divergences
+        rows = means + jnp.sqrt(variances)[None, :] * for_noise
         return Proposals(log_weights, self._filled(x, observed, means), self._filled(x, observed, rows))
 
     def _filled(self, x: Float[Array, " d"], observed: Bool[Array, " d"], found: Float[Array, "K d"]) -> Float[Array, "K d"]:
         return jnp.where(observed[None, :], x[None, :], jax.vmap(self.units.back)(found))
-
-
-def _encoded(vae: VariationalModel, key: PRNGKeyArray, x: Float[Array, " d"], K: int) -> tuple[Float[Array, "K q"], Float[Array, " K"]]:
-    """K draws z from the encoder at x, with log e(z | x) - log N(z; 0, I)."""
-    m, D = vae.encode(x)
-    noise = jax.random.normal(key, (K, vae.latent), x.dtype)
-    z = m[None, :] + jnp.sqrt(D)[None, :] * noise
-    return z, 0.5 * jnp.sum(z**2 - noise**2 - jnp.log(D)[None, :], axis=1)
 
 
 class MiwaeLearner(Learner):

@@ -63,18 +63,19 @@ class SelfMaskingMechanism(MissingnessModel):
     Args:
         slopes: b (d,), of any sign; or s with b = `sign` log(1 + exp s), if the sign is known.
         thresholds: c (d,).
-        sign: 1, -1 or 0 (not known).
+        sign: 1, -1 or 0 (not known); it is not trained.
         link: "logit" or "probit".
     """
 
     slopes: Float[Array, " d"]
     thresholds: Float[Array, " d"]
-    sign: int = eqx.field(static=True, default=0)
+    sign: Float[Array, ""] = eqx.field(converter=lambda sign: jnp.asarray(sign, float), default=0.0)
     link: Link = eqx.field(static=True, default="logit")
 
     def scores(self, u: Float[Array, " d"]) -> Float[Array, " d"]:
         """Logits or probits of the probability of being missing, at one row in units."""
-        slopes = self.sign * jax.nn.softplus(self.slopes) if self.sign else self.slopes
+        sign = jax.lax.stop_gradient(self.sign)
+        slopes = jnp.where(sign == 0, self.slopes, sign * jax.nn.softplus(self.slopes))
         return slopes * (u - self.thresholds)
 
 
