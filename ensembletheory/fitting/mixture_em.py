@@ -34,7 +34,7 @@ from ensembletheory.fitting.rows import Rows, blocks
 from ensembletheory.fitting.seeding import settled_centres, spread_centres, within_covariance
 from ensembletheory.linalg import cholesky, substitute
 
-__all__ = ["MixtureParameters", "ascend", "block_size", "fit", "observed_log_prob", "start", "step"]
+__all__ = ["MixtureParameters", "ascend", "block_size", "condition", "fit", "observed_log_prob", "start", "step"]
 
 Nearest = Callable[[Float[Array, "d d"]], Float[Array, "d d"]]
 
@@ -151,7 +151,7 @@ def _expect_complete(parameters: MixtureParameters, whiteners: Float[Array, "K d
 
 def _expect_missing(parameters: MixtureParameters, whiteners: Float[Array, "K d d"], block: Rows) -> Moments:
     """The E-step of rows with missing values: one factorisation a row and component."""
-    per_row = jax.vmap(_condition, (None, None, 0, 0))
+    per_row = jax.vmap(condition, (None, None, 0, 0))
     log_probs, filled, spreads = jax.vmap(per_row, (0, 0, None, None))(parameters.means, parameters.covs, block.values, block.observed)
     log_likelihood, shares = _responsibilities(jnp.log(parameters.weights)[:, None] + log_probs, block.weights)
     mass = jnp.sum(shares, axis=1)
@@ -163,11 +163,11 @@ def _expect_missing(parameters: MixtureParameters, whiteners: Float[Array, "K d 
 
 def observed_log_prob(parameters: MixtureParameters, x: Float[Array, " d"], observed: Bool[Array, " d"]) -> Float[Array, ""]:
     """The log-density of the observed coordinates of one row; the others are 0."""
-    log_probs = jax.vmap(lambda mean, cov: _condition(mean, cov, x, observed)[0])(parameters.means, parameters.covs)
+    log_probs = jax.vmap(lambda mean, cov: condition(mean, cov, x, observed)[0])(parameters.means, parameters.covs)
     return jax.nn.logsumexp(jnp.log(parameters.weights) + log_probs)
 
 
-def _condition(mean: Float[Array, " d"], cov: Float[Array, "d d"], x: Float[Array, " d"], observed):
+def condition(mean: Float[Array, " d"], cov: Float[Array, "d d"], x: Float[Array, " d"], observed):
     """For x ~ N(mean, cov): log-density of the observed coordinates, E[x | them], Cov[x | them]."""
     seen = observed.astype(x.dtype)
     gap = seen * (x - mean)

@@ -10,4 +10,5 @@ from ensembletheory.laws.kac import KacLaw as KacLaw
 from ensembletheory.laws.kac_mixture import KacMixture as KacMixture
 from ensembletheory.laws.law import Law as Law
 from ensembletheory.laws.mixture import GaussianMixture as GaussianMixture
+from ensembletheory.laws.skew_normal import ExtendedSkewNormal as ExtendedSkewNormal
 from ensembletheory.laws.soft_uniform import SoftUniform as SoftUniform
