@@ -11,6 +11,7 @@ from ensembletheory.estimators.density import Density as Density
 from ensembletheory.estimators.density import GaussianMixtureDensity as GaussianMixtureDensity
 from ensembletheory.estimators.density import PpcaDensity as PpcaDensity
 from ensembletheory.estimators.density import PpcaMixtureDensity as PpcaMixtureDensity
+from ensembletheory.estimators.diffusion import DiffusionImputer as DiffusionImputer
 from ensembletheory.estimators.imputers import GaussianImputer as GaussianImputer
 from ensembletheory.estimators.imputers import Imputer as Imputer
 from ensembletheory.estimators.imputers import MixtureImputer as MixtureImputer

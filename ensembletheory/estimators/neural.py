@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ensembletheory.errors import checked_count
+from ensembletheory.estimators.conditional_networks import FlowMatchingImputer, ScoreMatchingImputer
 from ensembletheory.estimators.density import filled
 from ensembletheory.estimators.imputers import Imputer
 from ensembletheory.neural import ImputationModel, Learner, MiwaeLearner, NotMiwaeLearner, Recipe, fit, joined_law
 
-__all__ = ["MiwaeImputer", "NotMiwaeImputer"]
+__all__ = ["FlowMatchingImputer", "MiwaeImputer", "NotMiwaeImputer", "ScoreMatchingImputer"]
 
 _MOST_LATENT = 10
 

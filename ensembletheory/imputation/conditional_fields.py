@@ -25,7 +25,7 @@ from ensembletheory.errors import Numbers, as_floats, checked_count, is_concrete
 from ensembletheory.fields import Field, require_origin
 from ensembletheory.fitting.rows import read_values
 from ensembletheory.imputation.conditionals import Model
-from ensembletheory.imputation.replacement import require_finite, row_with_holes
+from ensembletheory.imputation.replacement import require_finite, row_keys, row_with_holes
 from ensembletheory.latent import Ppca, PpcaMixture
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
 from ensembletheory.laws.mixture import weighted_components
@@ -143,14 +143,14 @@ class ConditionalSampler(eqx.Module):
         if is_concrete(self.grid, self.process.horizon):
             self.scheme.check(self.process, self.grid)
 
-    def sample(self, key: PRNGKeyArray, X: Numbers, n: int = 1, shared: bool = False) -> Float[Array, "n rows d"]:
+    def sample(self, key: PRNGKeyArray, X: Numbers, n: int = 1, by_row: bool = False) -> Float[Array, "n rows d"]:
         """`n` completed copies of the rows X (rows, d), NaN = missing; what is observed is kept.
 
         Args:
             key: of all draws.
             X: the rows.
             n: how many copies.
-            shared: whether all rows use the same draws (so that a copy of a row does not depend on which others there are), or independent ones.
+            by_row: whether the draws of a row follow from the key and the row alone, whichever others there are; equal rows then have equal copies.
 
         Raises:
             ValueError: if X is not a table of numbers with the field's columns.
@@ -158,7 +158,8 @@ class ConditionalSampler(eqx.Module):
         """
         values = read_values(X)
         observed = ~np.isnan(values)
-        draws, diverged = _sampled(self, key, jnp.asarray(np.where(observed, values, 0.0)), jnp.asarray(observed), checked_count("n", n, 1), shared)
+        keys = row_keys(key, values, checked_count("n", n, 1), by_row)
+        draws, diverged = _sampled(self, keys, jnp.asarray(np.where(observed, values, 0.0)), jnp.asarray(observed))
         require_finite(self.scheme, self.grid, diverged)
         return draws
 
@@ -176,12 +177,10 @@ class ConditionalSampler(eqx.Module):
 
 @eqx.filter_jit
 def _sampled(
-    sampler: ConditionalSampler, key: PRNGKeyArray, values: Float[Array, "rows d"], observed: Bool[Array, "rows d"], n: int, shared: bool
+    sampler: ConditionalSampler, keys: PRNGKeyArray, values: Float[Array, "rows d"], observed: Bool[Array, "rows d"]
 ) -> tuple[Float[Array, "n rows d"], Int[Array, ""]]:
-    keys = jax.random.split(key, (n, 1) if shared else (n, len(values)))
-    draws, diverged = jax.vmap(jax.vmap(lambda *row: _one(sampler, *row)))(
-        jnp.broadcast_to(keys, (n, len(values))), *(jnp.tile(part, (n, 1, 1)) for part in (values, observed))
-    )
+    copy = jax.vmap(lambda *row: _one(sampler, *row))
+    draws, diverged = jax.vmap(copy, (0, None, None))(keys, values, observed)
     first = jnp.min(jnp.where(diverged < 0, sampler.grid.size, diverged))
     return draws, jnp.where(first < sampler.grid.size, first, -1)
 

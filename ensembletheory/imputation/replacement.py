@@ -23,11 +23,13 @@ Sources: Song et al. (2021) for replacement, Lugmayr et al. (2022) for resamplin
 `ensembletheory.imputation.replacement_limits` for infinitely many steps.
 """
 
+import zlib
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from ensembletheory.covariance import Dense, Diagonal, Isotropic
 from ensembletheory.errors import Numbers, as_floats, checked_count, is_concrete, refuse
@@ -41,7 +43,7 @@ from ensembletheory.samplers.grids import check_grid
 from ensembletheory.samplers.linearisation import dense
 from ensembletheory.samplers.scheme import Scheme
 
-__all__ = ["Repaint", "require_finite", "row_with_holes"]
+__all__ = ["Repaint", "require_finite", "row_keys", "row_with_holes"]
 
 _AFFINE = 1e-9  # the largest relative defect of a step that counts as rounding
 
@@ -92,14 +94,15 @@ class Repaint(eqx.Module):
         repeated = np.r_[False, (visited[1:] == visited[:-1])]
         return self.grid[visited[~repeated]]
 
-    def sample(self, key: PRNGKeyArray, X: Numbers, n: int = 1, start: Law | None = None) -> Float[Array, "n rows d"]:
+    def sample(self, key: PRNGKeyArray, X: Numbers, n: int = 1, start: Law | None = None, by_row: bool = False) -> Float[Array, "n rows d"]:
         """`n` completed copies of the rows X (rows, d), NaN = missing; what is observed is kept.
 
         Args:
-            key: of all draws, which are independent from row to row.
+            key: of all draws.
             X: the rows.
             n: how many copies.
             start: the law of a row at the first time, N(0, s_t^2 I) if left out.
+            by_row: whether the draws of a row follow from the key and the row alone, whichever others there are; equal rows then have equal copies.
 
         Raises:
             ValueError: if X is not a table of numbers, or the field's vectors are not of its dimension.
@@ -108,7 +111,8 @@ class Repaint(eqx.Module):
         values = read_values(X)
         start = self._start(values.shape[1], start)
         observed = ~np.isnan(values)
-        draws, diverged = _sampled(self, key, jnp.asarray(np.where(observed, values, 0.0)), jnp.asarray(observed), checked_count("n", n, 1), start)
+        keys = row_keys(key, values, checked_count("n", n, 1), by_row)
+        draws, diverged = _sampled(self, keys, jnp.asarray(np.where(observed, values, 0.0)), jnp.asarray(observed), start)
         require_finite(self.scheme, self.times, diverged)
         return draws
 
@@ -180,23 +184,39 @@ def _composed(sampler: Repaint, times: Float[Array, " visited"], values: Float[A
 
 @eqx.filter_jit
 def _sampled(
-    sampler: Repaint, key: PRNGKeyArray, values: Float[Array, "rows d"], observed: Bool[Array, "rows d"], n: int, start: Law
+    sampler: Repaint, keys: PRNGKeyArray, values: Float[Array, "rows d"], observed: Bool[Array, "rows d"], start: Law
 ) -> tuple[Float[Array, "n rows d"], Int[Array, ""]]:
     batching = eqx.tree_at(lambda one: one.field, sampler, Batching(sampler.field))
-    known, seen = (jnp.tile(table, (n, 1)) for table in (values, observed))
-    key_start, key_fresh, key_moves = jax.random.split(key, 3)
-    t, times = sampler.grid[0], sampler.times
-    fresh = sampler.process.a(t) * known + jnp.sqrt(sampler.process.noise_variance(t)) * jax.random.normal(key_fresh, known.shape, known.dtype)
-    first = jnp.where(seen, fresh, start.sample(key_start, len(known)))
+    known, seen = (jnp.tile(table, (len(keys), 1)) for table in (values, observed))
+    each, d, times = keys.ravel(), values.shape[1], sampler.times
+
+    def noise(i: ArrayLike, count: int) -> Float[Array, "copies count d"]:
+        return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, i), (count, d), values.dtype))(each)
+
+    fresh = sampler.process.a(times[0]) * known + jnp.sqrt(sampler.process.noise_variance(times[0])) * noise(times.size, 1)[:, 0]
+    first = jnp.where(seen, fresh, jax.vmap(lambda key: start.sample(jax.random.fold_in(key, times.size + 1), 1)[0])(each))
 
     def move(carry, inputs):
         (x, diverged), (t, s, i) = carry, inputs
-        z = jax.random.normal(jax.random.fold_in(key_moves, i), (len(x), sampler.scheme.draws + 1, x.shape[1]), x.dtype)
+        z = noise(i, sampler.scheme.draws + 1)
         x = jax.vmap(lambda x, z, values, observed: batching._move(t, s, values, observed)(x, z))(x, z, known, seen)
         return (x, jnp.where((diverged < 0) & ~jnp.all(jnp.isfinite(x)), i, diverged)), None
 
     last, diverged = jax.lax.scan(move, (first, jnp.asarray(-1)), (times[:-1], times[1:], jnp.arange(times.size - 1)))[0]
-    return jnp.where(seen, known, last).reshape(n, *values.shape), diverged
+    return jnp.where(seen, known, last).reshape(*keys.shape, d), diverged
+
+
+def row_keys(key: PRNGKeyArray, X: Float[np.ndarray, "rows d"], n: int, by_row: bool) -> PRNGKeyArray:
+    """The keys (n, rows) of the copies of each row: of its own, or made of what it holds."""
+    if not by_row:
+        return jax.random.split(key, (n, len(X)))
+    contents = jnp.asarray([zlib.crc32(row.tobytes()) for row in X], jnp.uint32)
+    return _made(jax.random.split(key, n), contents)
+
+
+@jax.jit
+def _made(keys: PRNGKeyArray, contents: UInt32[Array, " rows"]) -> PRNGKeyArray:
+    return jax.vmap(lambda key: jax.vmap(lambda content: jax.random.fold_in(key, content))(contents))(keys)
 
 
 def row_with_holes(x: Numbers) -> tuple[Float[np.ndarray, " d"], Bool[np.ndarray, " d"]]:

@@ -7,8 +7,8 @@ are noised, X_t,n = a_t x_n + s_t Z, the others given, and what was missing from
     score      E (1/d) sum_n | s_t f_n + Z_n |^2             velocity   E (1/d) sum_n | f_n - X'_t,n |^2,  X'_t = a'_t X_0 + s'_t Z.
 
 Where values are missing completely at random, the loss of f is that of the exact conditional field f* plus E (1/d) sum_n w_t |f_n - f*_n|^2, w_t = s_t^2 or 1: a regression on
-(x_t,n, x_g, which is which) whose minimiser is f*. (If what is missing depends on observed values, it tells of hidden ones too, and f* is conditional on that.) Rows with holes
-ask for the fields of marginals, too.
+(x_t,n, x_g, which is which) whose minimiser is f*. (If what is missing depends on observed values, it tells of hidden ones too, and f* is conditional on that.) Rows with
+holes ask for the fields of marginals, too.
 
 The network is preconditioned coordinate by coordinate as `ScoreNetwork` and `VelocityNetwork` are: with m_j and c_j the units of a column and v_j = a^2 c_j^2 + s^2 it adds to
 the exact field of independent normal columns a coefficient times outputs of order one. It sees given values in their units, noised ones divided by the root of v_j, 0 for what
