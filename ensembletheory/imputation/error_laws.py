@@ -42,7 +42,7 @@ class EnsembleLaw(eqx.Module):
 
     def at(self, members: Numbers) -> Float[Array, "..."]:
         """A + B / M for M = `members`, infinity included."""
-        return self.limit + self.excess / jnp.asarray(members, self.limit.dtype)
+        return jnp.asarray(np.asarray(self.limit) + np.asarray(self.excess) / np.asarray(members, dtype=float))
 
 
 def draw_errors(truth: Model, law: Model, X: Numbers, draws: int | float = math.inf) -> Float[Array, "n d"]:
@@ -56,8 +56,8 @@ def draw_errors(truth: Model, law: Model, X: Numbers, draws: int | float = math.
     """
     if draws != math.inf:
         draws = checked_count("draws", draws, 1)  # pyright: ignore[reportArgumentType]
-    bias = conditional_mean(law, X) - conditional_mean(truth, X)
-    return bias**2 + conditional_variance(truth, X) + conditional_variance(law, X) / draws
+    bias = np.asarray(conditional_mean(law, X)) - np.asarray(conditional_mean(truth, X))
+    return jnp.asarray(bias**2 + np.asarray(conditional_variance(truth, X)) + np.asarray(conditional_variance(law, X)) / draws)
 
 
 def law_of_squares(errors: Numbers) -> EnsembleLaw:

@@ -150,26 +150,23 @@ def coverage_with_estimated_variance(
     """
     level = checked_level(level)
     _check(rows, missing, copies, least=2)
-    Q, T, dof = (np.asarray(part) for part in _imputed(key, rows, missing, int(copies), small, checked_count("samples", samples, 2)))
-    observed = rows - missing
-    half = stats.t.ppf((1 + level) / 2, dof) * np.sqrt(T)
-    ends = stats.t.cdf((Q[:, None] + half[:, None] * np.array([-1.0, 1.0])) * np.sqrt(observed), observed - 1)
-    return monte_carlo(jnp.asarray(ends[:, 1] - ends[:, 0]))
+    Q, U = _imputed(key, rows, missing, int(copies), checked_count("samples", samples, 2))
+    ends = np.stack(pool_estimates(Q.T, U.T, rows - 1.0 if small else math.inf).interval(level))
+    low, high = stats.t.cdf(ends * np.sqrt(rows - missing), rows - missing - 1)
+    return monte_carlo(jnp.asarray(high - low))
 
 
 @eqx.filter_jit
-def _imputed(key: PRNGKeyArray, rows: int, missing: int, copies: int, small: bool, samples: int) -> tuple[Float[Array, " s"], ...]:
-    """Q, T and the degrees of freedom where the observed values have mean 0 and sample variance 1."""
+def _imputed(key: PRNGKeyArray, rows: int, missing: int, copies: int, samples: int) -> tuple[Float[Array, "s m"], Float[Array, "s m"]]:
+    """Means and variances of the copies where the observed values have mean 0 and sample variance 1."""
     observed, shape = rows - missing, (samples, copies)
     key_scale, key_mean, key_rest = jax.random.split(key, 3)
     variance = (observed - 1) / _chi_square(key_scale, observed - 1, shape)
     # the mean of the imputed, whose variance given s2* is s2* (1/n_1 + 1/n_0), and their sum of squares about it
     gap = jnp.sqrt(variance * (1 / observed + (1 / missing if missing else 0.0))) * jax.random.normal(key_mean, shape)
     squares = variance * _chi_square(key_rest, missing - 1, shape)
-    Q = missing / rows * gap
     U = (observed - 1 + squares + observed * missing / rows * gap**2) / (rows * (rows - 1))
-    pooled = pool_estimates(Q.T, U.T, rows - 1.0 if small else math.inf)
-    return pooled.estimate, pooled.total, pooled.dof
+    return missing / rows * gap, U
 
 
 def _chi_square(key: PRNGKeyArray, dof: int, shape: tuple[int, ...]) -> Float[Array, "..."]:

@@ -15,13 +15,12 @@ copies agree, B = 0, nothing is missing: nu is infinite. That the rules are vali
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy import stats
 
-from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
+from ensembletheory.errors import Numbers, as_floats, refuse
 
 __all__ = ["MultipleEstimate", "checked_level", "pool_estimates"]
 
@@ -32,33 +31,16 @@ class MultipleEstimate(eqx.Module):
     estimate: Float[Array, "..."]
     within: Float[Array, "..."]  # U
     between: Float[Array, "..."]  # B
+    total: Float[Array, "..."]  # T
     dof: Float[Array, "..."]
+    missing_share: Float[Array, "..."]  # lambda, the share of T that is due to what is missing: 0 where T is
+    missing_information: Float[Array, "..."]  # gamma
     copies: int = eqx.field(static=True)
-
-    @property
-    def total(self) -> Float[Array, "..."]:
-        """T = U + (1 + 1/m) B."""
-        return self.within + self._due_to_missing()
-
-    @property
-    def standard_error(self) -> Float[Array, "..."]:
-        """The root of T."""
-        return jnp.sqrt(self.total)
-
-    @property
-    def missing_share(self) -> Float[Array, "..."]:
-        """Lambda, the share of T that is due to what is missing: 0 where T is."""
-        return jnp.where(self.total > 0, self._due_to_missing() / jnp.where(self.total > 0, self.total, 1.0), 0.0)
-
-    @property
-    def missing_information(self) -> Float[Array, "..."]:
-        """Gamma, the fraction of missing information."""
-        return self.missing_share + (1 - self.missing_share) * 2 / (self.dof + 3)
 
     @property
     def efficiency(self) -> Float[Array, "..."]:
         """1 / (1 + gamma / m), relative to infinitely many copies."""
-        return 1 / (1 + self.missing_information / self.copies)
+        return jnp.asarray(1 / (1 + np.asarray(self.missing_information) / self.copies))
 
     def interval(self, level: float = 0.95) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """The ends of the interval of this level.
@@ -67,11 +49,8 @@ class MultipleEstimate(eqx.Module):
             ValueError: if the level is not between 0 and 1.
         """
         dof = np.asarray(self.dof)  # 0 where the copies have no variance of their own, which a small table does not take for certainty
-        half = np.where(dof > 0, stats.t.ppf((1 + checked_level(level)) / 2, np.maximum(dof, np.finfo(float).tiny)), np.inf) * np.asarray(self.standard_error)
+        half = np.where(dof > 0, stats.t.ppf((1 + checked_level(level)) / 2, np.maximum(dof, np.finfo(float).tiny)), np.inf) * np.sqrt(self.total)
         return jnp.asarray(np.asarray(self.estimate) - half), jnp.asarray(np.asarray(self.estimate) + half)
-
-    def _due_to_missing(self) -> Float[Array, "..."]:
-        return (1 + 1 / self.copies) * self.between
 
 
 def pool_estimates(estimates: Numbers, variances: Numbers, complete_dof: Numbers = np.inf) -> MultipleEstimate:
@@ -85,17 +64,16 @@ def pool_estimates(estimates: Numbers, variances: Numbers, complete_dof: Numbers
     Raises:
         ValueError: if the shapes differ, there are fewer than two copies, a variance is negative, or the degrees of freedom are not positive.
     """
-    Q, U = as_floats("estimates", estimates), as_floats("variances", variances)
+    Q, U, dof = np.asarray(as_floats("estimates", estimates)), np.asarray(as_floats("variances", variances)), np.asarray(complete_dof, dtype=float)
     if Q.ndim == 0 or len(Q) < 2:
         refuse("estimates", f"shape {Q.shape}", "(m, ...) with m >= 2", "One copy does not tell the variance between copies.")
     if U.shape != Q.shape:
         refuse("variances", f"shape {U.shape}", f"{Q.shape}, that of the estimates", "One variance an estimate.")
-    if is_concrete(U) and np.min(np.asarray(U), initial=0.0) < 0:
+    if np.min(U, initial=0.0) < 0:
         refuse("variances", f"{float(np.min(U)):.6g}", "numbers >= 0", "Pass squared standard errors.")
-    dof = jnp.asarray(complete_dof, Q.dtype)
-    if is_concrete(dof) and not np.all(np.asarray(dof) > 0):
+    if not np.all(dof > 0):
         refuse("complete_dof", f"{complete_dof}", "a positive number, or infinity", "Rows less coefficients, for a regression.")
-    return _pooled(Q, U, jnp.broadcast_to(dof, Q.shape[1:]))
+    return _pooled(Q, U, np.broadcast_to(dof, Q.shape[1:]))
 
 
 def checked_level(level: float) -> float:
@@ -109,17 +87,21 @@ def checked_level(level: float) -> float:
     return float(level)
 
 
-@jax.jit
-def _pooled(Q: Float[Array, "m ..."], U: Float[Array, "m ..."], complete_dof: Float[Array, "..."]) -> MultipleEstimate:
+def _pooled(Q: np.ndarray, U: np.ndarray, complete_dof: np.ndarray) -> MultipleEstimate:
     m = len(Q)
-    within, between = jnp.mean(U, axis=0), jnp.var(Q, axis=0, ddof=1)
+    within, between = np.mean(U, axis=0), np.var(Q, axis=0, ddof=1)
     missing = (1 + 1 / m) * between
-    share = jnp.where(missing > 0, missing / jnp.where(missing > 0, within + missing, 1.0), 0.0)
-    per_dof = share**2 / (m - 1) + _per_observed_dof(share, complete_dof)
-    return MultipleEstimate(jnp.mean(Q, axis=0), within, between, 1 / per_dof, m)
+    share = np.where(missing > 0, missing / np.where(missing > 0, within + missing, 1.0), 0.0)
+    with np.errstate(divide="ignore"):
+        dof = 1 / (share**2 / (m - 1) + _per_observed_dof(share, complete_dof))
+    information = share + (1 - share) * 2 / (dof + 3)
+    mean, within, between, total, dof, share, information = (
+        jnp.asarray(part, Q.dtype) for part in (np.mean(Q, axis=0), within, between, within + missing, dof, share, information)
+    )
+    return MultipleEstimate(mean, within, between, total, dof, share, information, m)
 
 
-def _per_observed_dof(share: Float[Array, "..."], complete_dof: Float[Array, "..."]) -> Float[Array, "..."]:
+def _per_observed_dof(share: np.ndarray, complete_dof: np.ndarray) -> np.ndarray:
     """1 / nu_obs: 0 for infinite complete-data degrees of freedom, whatever the share."""
-    finite = jnp.where(jnp.isfinite(complete_dof), complete_dof, 1.0)
-    return jnp.where(jnp.isfinite(complete_dof), (finite + 3) / (finite * (finite + 1) * (1 - share)), 0.0)
+    finite = np.where(np.isfinite(complete_dof), complete_dof, 1.0)
+    return np.where(np.isfinite(complete_dof), (finite + 3) / (finite * (finite + 1)) / (1 - share), 0.0)

@@ -232,17 +232,22 @@ def _ambiguity(draws: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[f
     return weights @ (to_outcome - within / 2), weights @ distances @ weights / 4, weights @ to_outcome - weights @ between @ weights / 2
 
 
-Line = tuple[Float[Array, " K"], Float[Array, " K"], Float[Array, " K"]]  # weights, means, variances
+Line = Gaussian | GaussianMixture
 
 
-def _on_line(argument: str, law: Gaussian | GaussianMixture) -> Line:
-    """Weights, means and variances of the components.
+def _on_line(argument: str, law: Line) -> Line:
+    """A law on the line.
 
     Raises:
-        ValueError: if the law is not on the line.
+        ValueError: if it is not.
     """
     if law.dim != 1:
         refuse(argument, f"dimension {law.dim}", "a law on the line", "Take a marginal; draws of any dimension have an `energy_score`.")
+    return law
+
+
+def _parts(law: Line) -> tuple[Float[Array, " K"], Float[Array, " K"], Float[Array, " K"]]:
+    """Weights, means and variances of the components."""
     weights, components = weighted_components(law)
     return weights, components.mean[:, 0], jax.vmap(lambda component: component.covariance.diagonal()[0])(components)
 
@@ -255,7 +260,7 @@ def _mean_absolute(mean: Float[Array, "..."], variance: Float[Array, "..."]) -> 
 
 
 def _pairs(p: Line, q: Line) -> Float[Array, ""]:
-    (w, m, v), (u, n, s) = p, q
+    (w, m, v), (u, n, s) = _parts(p), _parts(q)
     return w @ _mean_absolute(m[:, None] - n[None, :], v[:, None] + s[None, :]) @ u
 
 
@@ -269,6 +274,6 @@ def _line_energy_distance(p: Line, q: Line) -> Float[Array, ""]:
 
 @eqx.filter_jit
 def _crps(law: Line, y: Float[Array, "..."]) -> Float[Array, "..."]:
-    w, m, v = law
+    w, m, v = _parts(law)
     to_outcome = jnp.tensordot(_mean_absolute(y[..., None] - m.reshape(*[1] * y.ndim, -1), jnp.broadcast_to(v, (*y.shape, v.size))), w, axes=1)
     return to_outcome - _pairs(law, law) / 2
