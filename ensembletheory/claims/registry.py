@@ -41,7 +41,9 @@ SOURCES = (
     "integration_cost",
     "networks",
     "imputation",
+    "repaint",
     "segmentation",
+    "pixel_average",
 )
 
 
