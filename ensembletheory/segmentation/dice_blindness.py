@@ -16,6 +16,7 @@ pixels (or regions of equal size) 1, 2, 3, 4 the laws
 have no mask in common, and Dice-GED 0; under the Jaccard index GED^2 = 1/3.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -47,8 +48,7 @@ def dice_blind_pair(regions: Numbers | None = None) -> tuple[MaskLaw, MaskLaw]:
 
 def size_marginals(law: MaskLaw) -> Float[Array, "k H W"]:
     """P(pixel in the mask, size of the mask = k) for k = 0 ... H W (zero at k = 0), which with P(empty) is all of a law that Dice-GED depends on."""
-    by_size = sizes(law.masks)[None, :] == jnp.arange(1 + law.shape[0] * law.shape[1], dtype=float)[:, None]
-    return jnp.einsum("km,mhw->khw", by_size * law.weights[None, :], law.masks.astype(law.weights.dtype))
+    return _size_marginals(law)
 
 
 def dice_rank(n: int) -> int:
@@ -58,3 +58,9 @@ def dice_rank(n: int) -> int:
         ValueError: if n is not a positive whole number.
     """
     return checked_count("n", n, 1) * (n - 1) + 2
+
+
+@jax.jit
+def _size_marginals(law: MaskLaw) -> Float[Array, "k H W"]:
+    by_size = sizes(law.masks)[None, :] == jnp.arange(1 + law.shape[0] * law.shape[1], dtype=float)[:, None]
+    return jnp.einsum("km,mhw->khw", jnp.where(by_size, law.weights[None, :], 0.0), law.masks.astype(law.weights.dtype))

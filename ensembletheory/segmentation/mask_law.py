@@ -100,8 +100,7 @@ def mixture_of_masks(members: Sequence[MaskLaw], weights: Numbers | None = None)
     laws = list(members)
     if not laws or len({law.shape for law in laws}) > 1:
         refuse("members", f"shapes {[law.shape for law in laws]}", "one or more laws of masks of one shape", "Bring the masks to one size first.")
-    shares = checked_weights(weights, len(laws))
-    return MaskLaw(jnp.concatenate([law.masks for law in laws]), jnp.concatenate([share * law.weights for share, law in zip(shares, laws, strict=True)]))
+    return _mixed(laws, checked_weights(weights, len(laws)))
 
 
 def checked_masks(argument: str, masks: Numbers, shape: tuple[int, int] | None = None) -> Bool[Array, "..."]:
@@ -111,15 +110,22 @@ def checked_masks(argument: str, masks: Numbers, shape: tuple[int, int] | None =
         ValueError: if there are no two pixel axes, they are not `shape`, or (when values can be looked at) one is neither 0 nor 1.
     """
     try:
-        array = jnp.asarray(masks)
+        array = masks if isinstance(masks, jax.Array) else np.asarray(masks)
     except (TypeError, ValueError) as error:
         refuse(argument, f"{type(masks).__name__} ({error})", "masks in a regular array", "Pass truth values or zeros and ones.")
     if array.ndim < 2 or (shape is not None and array.shape[-2:] != shape):
         expected = "(..., H, W)" if shape is None else f"(..., {shape[0]}, {shape[1]})"
         refuse(argument, f"shape {array.shape}", expected, "The last two axes are the pixels; n pixels without places are (1, n).")
-    if array.dtype != jnp.bool_ and is_concrete(array) and not np.all((np.asarray(array) == 0) | (np.asarray(array) == 1)):
+    if array.dtype == bool:
+        return jnp.asarray(array)
+    if is_concrete(array) and not np.all((np.asarray(array) == 0) | (np.asarray(array) == 1)):
         refuse(argument, "values other than 0 and 1", "truth values, or zeros and ones", "Compare probabilities or logits with a threshold, and classes with one class.")
-    return array.astype(jnp.bool_)
+    return jnp.asarray(array.astype(bool))
+
+
+@eqx.filter_jit
+def _mixed(laws: list[MaskLaw], shares: Float[Array, " K"]) -> MaskLaw:
+    return MaskLaw(jnp.concatenate([law.masks for law in laws]), jnp.concatenate([share * law.weights for share, law in zip(shares, laws, strict=True)]))
 
 
 @eqx.filter_jit
