@@ -41,7 +41,7 @@ def _gains(truths: Float[Array, "n 8"], chances: Float[Array, " n"], members: Fl
     """By how much the mixture is nearer to the truths, on average with their chances: the smaller of both distances' answers."""
     mixed, averaged = _pools(members, weights)
     mass = chances[:, None] * truths
-    seen = mass > 0
+    seen = (mass > 0) & (averaged > 0)[None]  # where both give nothing, neither is nearer
     ratio = jnp.log(jnp.where(seen, mixed[None], 1.0)) - jnp.log(jnp.where(seen, averaged[None], 1.0))
     squared = jax.vmap(lambda truth: _ged_squared(truth, averaged) - _ged_squared(truth, mixed))(truths)
     return closed_form(jnp.minimum(jnp.sum(jnp.where(seen, mass * ratio, 0.0)), chances @ squared))
