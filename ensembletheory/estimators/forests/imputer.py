@@ -1,0 +1,140 @@
+"""Imputation and generation by diffusion and flow models that are forests (Jolicoeur-Martineau et al. 2023), with the face of scikit-learn.
+
+Columns are standardised by what is observed of them. The source runs through equally spaced times, with boosted trees, one model a coordinate; here levels are equally
+spaced in the angle arctan(s / a), trees are grown independently, and each predicts all coordinates. All columns are taken as numbers: whole numbers and labels come back as
+numbers.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ensembletheory.errors import checked_count
+from ensembletheory.estimators.density import as_key
+from ensembletheory.estimators.forests.rules import complete
+from ensembletheory.estimators.forests.training import fit_forest
+from ensembletheory.estimators.forests.trees import TreeField
+from ensembletheory.estimators.imputers import Imputer
+from ensembletheory.fields import MeanField
+from ensembletheory.laws import standard_normal
+from ensembletheory.processes import LinearInterpolant, VariancePreserving
+from ensembletheory.samplers import Euler, Sampler, angle_grid, uniform_grid
+
+__all__ = ["ForestDiffusionImputer", "ForestFlow", "ForestModel"]
+
+PROCESS = VariancePreserving(0.1, 8.0)  # the source's
+PATH = LinearInterpolant()
+_angles = eqx.filter_jit(angle_grid)
+
+
+class ForestModel(NamedTuple):
+    """A trained forest, and the units that it was trained in."""
+
+    centre: Float[np.ndarray, " d"]
+    scale: Float[np.ndarray, " d"]
+    grid: Float[np.ndarray, " times"]
+    members: TreeField
+
+
+class ForestDiffusionImputer(Imputer):
+    """Replacement sampling of a diffusion model whose noise prediction is a forest, the members combined by a rule.
+
+    `transform` gives the mean of several draws, which tends to the conditional mean of what the model samples.
+
+    Args:
+        rule: how members are combined: a name of `ensembletheory.estimators.forests.RULES`, or a function of the stack of their scores.
+        trees: number of members.
+        levels: number of noise levels, and of steps.
+        duplicates: how often each row is taken at a level.
+        resamplings: how often a step is done (RePaint); 1 for replacement.
+        draws: how many draws `transform` averages.
+        tree: a scikit-learn tree regressor that says how trees are grown; default leaves of at least five draws.
+        exact_leaves: whether leaves have the values of infinitely many duplicates.
+        random_state: chooses noise, trees and draws.
+    """
+
+    def __init__(self, rule="mean", *, trees=10, levels=10, duplicates=20, resamplings=5, draws=10, tree=None, exact_leaves=False, random_state=None):
+        self.rule = rule
+        self.trees = trees
+        self.levels = levels
+        self.duplicates = duplicates
+        self.resamplings = resamplings
+        self.draws = draws
+        self.tree = tree
+        self.exact_leaves = exact_leaves
+        self.random_state = random_state
+
+    def _fit(self, key: PRNGKeyArray, X: np.ndarray) -> ForestModel:
+        grid = np.asarray(_angles(PROCESS, checked_count("levels", self.levels, 1)))
+        centre, scale = _units(X)
+        settings = {"trees": self.trees, "duplicates": self.duplicates, "tree": self.tree, "exact_leaves": self.exact_leaves}
+        return ForestModel(centre, scale, grid, fit_forest(key, (X - centre) / scale, PROCESS, grid[:-1], **settings))
+
+    def _mean(self, key: PRNGKeyArray, X: np.ndarray) -> np.ndarray:
+        return self._draws(key, X, checked_count("draws", self.draws, 1)).mean(axis=0)
+
+    def _draws(self, key: PRNGKeyArray, X: np.ndarray, n: int) -> np.ndarray:
+        model = self.model_
+        drawn = complete(key, self.rule, model.members, model.grid, (X - model.centre) / model.scale, n, self.resamplings)
+        return model.centre + model.scale * np.asarray(drawn)
+
+
+class ForestFlow(BaseEstimator):
+    """A generator: flow matching whose velocity is the mean of a forest's trees, from N(0, I) to data along straight lines.
+
+    Args:
+        trees: number of members.
+        levels: number of times, and of Euler steps.
+        duplicates: how often each row is taken at a level.
+        tree: a scikit-learn tree regressor that says how trees are grown; default leaves of at least five draws.
+        exact_leaves: whether leaves have the values of infinitely many duplicates.
+        random_state: chooses noise, trees and draws.
+
+    Attributes:
+        model_: the `ForestModel`.
+        n_features_in_: number of columns.
+    """
+
+    def __init__(self, *, trees=10, levels=20, duplicates=20, tree=None, exact_leaves=False, random_state=None):
+        self.trees = trees
+        self.levels = levels
+        self.duplicates = duplicates
+        self.tree = tree
+        self.exact_leaves = exact_leaves
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> "ForestFlow":
+        """Fit the forests to the rows X (n, d), NaN = missing; y is not used.
+
+        Raises:
+            ValueError: if X is no such table, or a column has no observed value.
+        """
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", ensure_min_samples=2)
+        grid = np.asarray(uniform_grid(PATH, checked_count("levels", self.levels, 1)))
+        centre, scale = _units(X)
+        settings = {"trees": self.trees, "duplicates": self.duplicates, "tree": self.tree, "exact_leaves": self.exact_leaves}
+        self.model_ = ForestModel(centre, scale, grid, fit_forest(as_key(self.random_state), (X - centre) / scale, PATH, grid[:-1], "velocity", **settings))
+        return self
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Draws (n_samples, d); `random_state` is that of the estimator by default."""
+        check_is_fitted(self)
+        model, key = self.model_, as_key(self.random_state if random_state is None else random_state)
+        drawn = Sampler(PATH, MeanField(model.members), Euler(), model.grid).sample(key, n_samples, standard_normal(model.centre.size))
+        return model.centre + model.scale * np.asarray(drawn)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+def _units(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations (1 for a constant column) of what is observed."""
+    with np.errstate(invalid="ignore"):
+        centre, scale = np.nanmean(X, axis=0), np.nanstd(X, axis=0)
+    return centre, np.where(scale > 0, scale, 1.0)
