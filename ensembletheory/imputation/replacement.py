@@ -39,8 +39,8 @@ from ensembletheory.kernels import AffineKernel
 from ensembletheory.laws import Gaussian, Law
 from ensembletheory.linalg import symmetrised
 from ensembletheory.processes import GaussianPath
-from ensembletheory.samplers.grids import check_grid
-from ensembletheory.samplers.linearisation import dense
+from ensembletheory.samplers.grids import check_grid, padded
+from ensembletheory.samplers.linearisation import Move, Run, dense
 from ensembletheory.samplers.scheme import Scheme
 
 __all__ = ["Repaint", "require_finite", "row_keys", "row_with_holes"]
@@ -136,9 +136,9 @@ class Repaint(eqx.Module):
             FloatingPointError: naming the step, if one is not finite.
         """
         values, observed = row_with_holes(x)
-        end = self.grid[-1:]
-        cycle = self._linearised(jnp.concatenate([end, self.grid[-1 - self.jump :]]), values, observed)
-        chain = _part(cycle.after(_replacement(self.process, end[0], values, observed)), ~observed, ~observed)
+        first, last = self.grid[-1 - self.jump], self.grid[-1]
+        down, up = self._linearised(self.grid[-1 - self.jump :], values, observed), self.process.kernel(last, first, values.size)
+        chain = _part(down.after(up).after(_replacement(self.process, last, values, observed)), ~observed, ~observed)
         largest = float(np.max(np.abs(np.linalg.eigvals(np.asarray(chain.A)))))
         if not largest < 1:
             refuse("grid", f"a last block that multiplies gaps by {largest:.6g}", "a factor below 1", "Take a longer block, or a scheme that contracts.")
@@ -151,42 +151,48 @@ class Repaint(eqx.Module):
             refuse("start", f"dimension {start.dim}", f"{dim}, that of a row", "Missing coordinates begin there too.")
         return start
 
-    def _move(self, t: Float[Array, ""], s: Float[Array, ""], values: Float[Array, " d"], observed: Bool[Array, " d"]):
-        """The move from time t to s as a function of a point and draws: one for the replaced coordinates, or the jump, and those of the scheme."""
-
-        def down(x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
-            fresh = self.process.a(s) * values + jnp.sqrt(self.process.noise_variance(s)) * z[0]
-            return jnp.where(observed, fresh, self.scheme.step(self.process, self.field, t, s, x, z[1:]))
-
-        def up(x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
-            ratio = self.process.a(s) / self.process.a(t)
-            return ratio * x + jnp.sqrt(jnp.maximum(self.process.noise_variance(s) - ratio**2 * self.process.noise_variance(t), 0.0)) * z[0]
-
-        return lambda x, z: jax.lax.cond(s > t, up, down, x, z)
-
     def _linearised(self, times: Float[Array, " visited"], values: Float[np.ndarray, " d"], observed: Bool[np.ndarray, " d"]) -> AffineKernel:
         """The kernel of a whole run, verified to be affine."""
         if self.field.piecewise or len(self.scheme.branches(self.field)) > 1:
             got = f"{type(self.scheme).__name__} with {type(self.field).__name__}, which may be affine in pieces only"
             refuse("field", got, "an affine step", "Sample it; nothing less tells its law.")
-        run = _composed(self, times, jnp.asarray(values), jnp.asarray(observed))
-        require_finite(self.scheme, times, run.diverged)
+        run = _composed(self.process, self.field, self.scheme, _lengthened(times), jnp.asarray(values), jnp.asarray(observed))
+        require_finite(self.scheme, _lengthened(times), run.diverged)
         if not float(run.defect) <= _AFFINE:
             names = f"{type(self.scheme).__name__} with {type(self.field).__name__}"
             refuse("field", f"a step of {names} that is off its linearisation by {float(run.defect):.3g}", "an affine step", "Sample it, or use a Gaussian's field.")
         return run.kernel
 
 
+def _moving(process: GaussianPath, field: Field, scheme: Scheme, t: Float[Array, ""], s: Float[Array, ""], values: Float[Array, " d"], observed: Bool[Array, " d"]) -> Move:
+    """The move from time t to s as a function of a point and draws: one for the replaced coordinates, or the jump, and those of the scheme."""
+
+    def down(x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
+        fresh = process.a(s) * values + jnp.sqrt(process.noise_variance(s)) * z[0]
+        return jnp.where(observed, fresh, scheme.step(process, field, t, s, x, z[1:]))
+
+    def up(x: Float[Array, " d"], z: Float[Array, "m d"]) -> Float[Array, " d"]:
+        ratio = process.a(s) / process.a(t)
+        return ratio * x + jnp.sqrt(jnp.maximum(process.noise_variance(s) - ratio**2 * process.noise_variance(t), 0.0)) * z[0]
+
+    return lambda x, z: jax.lax.cond(s > t, up, down, x, z)
+
+
+def _lengthened(times: Float[Array, " visited"]) -> Float[Array, " more"]:
+    """The times, begun by steps of length zero, which leave missing coordinates where they are, up to the next length that is compiled for."""
+    return padded(times, 4 ** -(-(times.size - 1).bit_length() // 2))
+
+
 @eqx.filter_jit
-def _composed(sampler: Repaint, times: Float[Array, " visited"], values: Float[Array, " d"], observed: Bool[Array, " d"]):
-    return dense(lambda t, s: sampler._move(t, s, values, observed), times, values.size, sampler.scheme.draws + 1)
+def _composed(process: GaussianPath, field: Field, scheme: Scheme, times: Float[Array, " visited"], values: Float[Array, " d"], observed: Bool[Array, " d"]) -> Run:
+    return dense(lambda t, s: _moving(process, field, scheme, t, s, values, observed), times, values.size, scheme.draws + 1)
 
 
 @eqx.filter_jit
 def _sampled(
     sampler: Repaint, keys: PRNGKeyArray, values: Float[Array, "rows d"], observed: Bool[Array, "rows d"], start: Law
 ) -> tuple[Float[Array, "n rows d"], Int[Array, ""]]:
-    batching = eqx.tree_at(lambda one: one.field, sampler, Batching(sampler.field))
+    parts = sampler.process, Batching(sampler.field), sampler.scheme
     known, seen = (jnp.tile(table, (len(keys), 1)) for table in (values, observed))
     each, d, times = keys.ravel(), values.shape[1], sampler.times
 
@@ -199,7 +205,7 @@ def _sampled(
     def move(carry, inputs):
         (x, diverged), (t, s, i) = carry, inputs
         z = noise(i, sampler.scheme.draws + 1)
-        x = jax.vmap(lambda x, z, values, observed: batching._move(t, s, values, observed)(x, z))(x, z, known, seen)
+        x = jax.vmap(lambda x, z, values, observed: _moving(*parts, t, s, values, observed)(x, z))(x, z, known, seen)
         return (x, jnp.where((diverged < 0) & ~jnp.all(jnp.isfinite(x)), i, diverged)), None
 
     last, diverged = jax.lax.scan(move, (first, jnp.asarray(-1)), (times[:-1], times[1:], jnp.arange(times.size - 1)))[0]

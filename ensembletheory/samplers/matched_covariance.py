@@ -37,6 +37,6 @@ class MatchedCovariance(Scheme):
         path = gaussian_path(self, process)
         noise_t, noise_s, own = path.noise_variance(t), path.noise_variance(s), posterior_variance(path, t, s)
         weight = path.a(s) - noise_s * path.a(t) ** 2 / (noise_t * path.a(s))
-        slope = jax.lax.stop_gradient(jax.jacfwd(lambda y: field(t, y))(x))
+        slope = jax.jacfwd(lambda y: field(t, y))(x)
         covariance = own * jnp.eye(x.size, dtype=x.dtype) + weight**2 * noise_t / path.a(t) * symmetrised(slope)
-        return towards(path, field(t, x), own, t, s, x) + sqrtm(covariance) @ z[0]
+        return towards(path, field(t, x), own, t, s, x) + sqrtm(jax.lax.stop_gradient(covariance)) @ z[0]
