@@ -144,5 +144,11 @@ LOOKS = {
     "rotated_decoders": Look("#7B4B94", "$q$", (0, (38, 1, 1, 1)), "averaged decoders, rotated"),
     "generative_network": Look("#14597A", "$g$", (0, (51, 1)), "Hamiltonian generative network"),
     "free_twin": Look("#D2691E", "$w$", (0, (51, 2)), "twin along any velocity"),
+    "jaccard_distance": Look("#0A4D8C", "$J$", (0, (61, 1)), "Jaccard index"),
+    "dice_distance": Look("#C95D00", "$D$", (0, (61, 2)), "Dice's coefficient"),
+    "v_statistic": Look("#6A0F49", "$V$", (0, (62, 1)), "with self-pairs ($V$)"),
+    "u_statistic": Look("#3E8E41", "$U$", (0, (62, 2)), "without self-pairs ($U$)"),
+    "best_mask": Look("#8A8D00", "$s$", (0, (63, 1)), "best single mask"),
+    "published_ged": Look("#5B6770", "$p$", (0, (63, 2)), "published GED"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }
