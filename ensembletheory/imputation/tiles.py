@@ -16,7 +16,8 @@ from ensembletheory.fitting.rows import read_values
 
 __all__ = ["Tiles", "read_rows", "restored", "tiled"]
 
-_LARGEST = 64  # rows a tile: the arrays of a tile then stay in the cache
+_SIZES = (1, 4, 16, 64)  # rows a tile: with 64 the arrays of a tile stay in the cache
+_LEAST = 16  # tiles, and rows of a table that are not cut one by one
 
 
 class Tiles(eqx.Module):
@@ -45,7 +46,7 @@ def tiled(X: np.ndarray) -> tuple[Tiles, np.ndarray]:
     seen = ~np.isnan(X)
     masks = _masks(seen)
     counts = np.bincount(masks)
-    size = min(_LARGEST, 2 ** ((n - 1) // len(counts)).bit_length())
+    size = max(size for size in _SIZES if size == 1 or (n > _LEAST and size * len(counts) <= n))
     needed = -(-counts // size)
     first = np.cumsum(needed) - needed
     order, begins = np.argsort(masks, kind="stable"), np.cumsum(counts) - counts
@@ -70,7 +71,7 @@ def restored(places: np.ndarray, results: Array, axis: int = 1) -> Array:
 def _masks(seen: np.ndarray) -> np.ndarray:
     """The number (n,) of each row's mask, from 0, equal for equal rows of `seen`."""
     bits = np.packbits(seen, axis=1)
-    words = np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8))).view(np.uint64)
+    words = np.ascontiguousarray(np.pad(bits, ((0, 0), (0, -bits.shape[1] % 8)))).view(np.uint64)  # tables may come column by column
     numbers = np.zeros(len(seen), dtype=int)
     for word in words.T:
         own = np.unique(word, return_inverse=True)[1]
@@ -79,6 +80,7 @@ def _masks(seen: np.ndarray) -> np.ndarray:
 
 
 def _rounded(count: int) -> int:
-    """The next number of at most three binary digits and zeros."""
+    """At least the least number of tiles, and then the next number of at most three binary digits and zeros."""
+    count = max(count, _LEAST)
     unit = 2 ** max(0, count.bit_length() - 3)
     return -(-count // unit) * unit
