@@ -40,3 +40,8 @@ from ensembletheory.imputation.scores import line_energy_distance as line_energy
 from ensembletheory.imputation.scores import mean_distance as mean_distance
 from ensembletheory.imputation.scores import regression as regression
 from ensembletheory.imputation.scores import rmse as rmse
+from ensembletheory.imputation.self_masked import SelfMaskedGaussian as SelfMaskedGaussian
+from ensembletheory.imputation.self_masked import hidden_error as hidden_error
+from ensembletheory.imputation.self_masked import ignoring_limit as ignoring_limit
+from ensembletheory.imputation.self_masked import least_error as least_error
+from ensembletheory.imputation.self_masked_fit import fit_self_masked as fit_self_masked

@@ -176,24 +176,25 @@ class SelfMasked(CellMechanism):
     def missing_probability(self, X: Numbers) -> Float[Array, "n d"]:
         """The probability that each value is missing; 0 in columns that hide none."""
         values = np.asarray(_complete(X, self.columns or ()))
-        slopes, thresholds, which = self.of_columns(values.shape[1])
-        gaps = values[:, which] - thresholds
+        which, slopes = self.hiding(values.shape[1]), np.asarray(self.slope)
+        gaps = values[:, which] - np.asarray(self.threshold)
         with np.errstate(invalid="ignore"):
             scores = np.where(np.isinf(slopes) & (gaps == 0), -np.inf, slopes * gaps)
         result = np.zeros(values.shape, values.dtype)
         result[:, which] = _linked(scores, self.link)
         return jnp.asarray(result)
 
-    def of_columns(self, d: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """Slope and threshold of each column that hides values, and these columns, of rows with d columns.
+    def hiding(self, d: int) -> list[int]:
+        """The columns that hide values, of rows with d columns.
 
         Raises:
-            ValueError: if there are not as many slopes or thresholds as columns.
+            ValueError: if there are fewer columns, or there are not as many slopes or thresholds as columns that hide values.
         """
         which = list(range(d)) if self.columns is None else list(self.columns)
-        if any(part.ndim and len(part) != len(which) for part in (self.slope, self.threshold)):
-            refuse("X", f"{len(which)} columns that hide values", "one for each slope and threshold", "Name the columns, or give one slope and threshold for all.")
-        return np.broadcast_to(self.slope, len(which)), np.broadcast_to(self.threshold, len(which)), which
+        if max(which) >= d or any(part.ndim and len(part) != len(which) for part in (self.slope, self.threshold)):
+            got = f"{d} columns for a mechanism of columns {which}, slopes {self.slope.shape} and thresholds {self.threshold.shape}"
+            refuse("mechanism", got, "columns that exist, and one slope and threshold for each", "Name the columns, or give one slope and threshold for all.")
+        return which
 
 
 class AboveMean(CellMechanism):

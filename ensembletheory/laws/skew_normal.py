@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, ndtr, ndtri
+from jax.scipy import special
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
@@ -27,7 +27,7 @@ from ensembletheory.laws.expectation import expectation
 from ensembletheory.laws.gaussian import Gaussian
 from ensembletheory.laws.law import Law, checked_affine, checked_dims, checked_point, marks
 
-__all__ = ["ExtendedSkewNormal", "inverse_mills"]
+__all__ = ["ExtendedSkewNormal", "inverse_mills", "log_cdf", "truncated_normal"]
 
 _TAIL = -5.0
 _FRACTIONS = 40  # of the continued fraction, which at 5 then is exact to rounding
@@ -96,8 +96,8 @@ class ExtendedSkewNormal(Law):
 
     def _log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         gap, noise = self._gap(x)
-        seen = jnp.where(self.noise > 0, log_ndtr(gap / noise), jnp.where(gap >= 0, 0.0, -jnp.inf))
-        return self.parent._log_prob(x) + seen - log_ndtr(self._scale()[0])  # pyright: ignore[reportOperatorIssue]
+        seen = jnp.where(self.noise > 0, log_cdf(gap / noise), jnp.where(gap >= 0, 0.0, -jnp.inf))
+        return self.parent._log_prob(x) + seen - log_cdf(self._scale()[0])
 
     def _score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         gap, noise = self._gap(x)
@@ -163,10 +163,15 @@ class ExtendedSkewNormal(Law):
         return ExtendedSkewNormal(image, direction, self.offset, jnp.sqrt(self.noise**2 + lost))
 
 
+def log_cdf(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Log Phi(z)."""
+    return special.log_ndtr(z)  # pyright: ignore[reportReturnType]
+
+
 def inverse_mills(alpha: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """The ratio r = phi(alpha) / Phi(alpha), and r + alpha > 0."""
     near = jnp.maximum(alpha, _TAIL)
-    direct = jnp.exp(-0.5 * (near**2 + np.log(2 * np.pi)) - log_ndtr(near))
+    direct = jnp.exp(-0.5 * (near**2 + np.log(2 * np.pi)) - log_cdf(near))
     t = jnp.maximum(-alpha, -_TAIL)
     fraction = t
     for n in range(_FRACTIONS, 1, -1):
@@ -176,12 +181,12 @@ def inverse_mills(alpha: Float[Array, "..."]) -> tuple[Float[Array, "..."], Floa
 
 def truncated_normal(uniform: Float[Array, "..."], alpha: Float[Array, "..."]) -> Float[Array, "..."]:
     """The standard normal given that it exceeds -alpha, at the upper quantile `uniform` in (0, 1]."""
-    direct = -ndtri(uniform * ndtr(jnp.maximum(alpha, _TAIL)))
+    direct = -special.ndtri(uniform * special.ndtr(jnp.maximum(alpha, _TAIL)))
     far = jnp.minimum(alpha, _TAIL)
-    target = log_ndtr(far) + jnp.log(uniform)
+    target = log_cdf(far) + jnp.log(uniform)
     w = jnp.sqrt(far**2 - 2 * jnp.log(uniform))
     for _ in range(_NEWTON_STEPS):
-        w = w + (log_ndtr(-w) - target) / inverse_mills(-w)[0]
+        w = w + (log_cdf(-w) - target) / inverse_mills(-w)[0]
     return jnp.where(alpha > _TAIL, direct, w)
 
 
@@ -201,7 +206,7 @@ def _moments(law: ExtendedSkewNormal) -> tuple[Float[Array, " d"], Float[Array, 
 
 @eqx.filter_jit
 def _log_mass(law: ExtendedSkewNormal) -> Float[Array, ""]:
-    return log_ndtr(law._scale()[0])
+    return log_cdf(law._scale()[0])
 
 
 @eqx.filter_jit
