@@ -35,7 +35,7 @@ _HALVINGS = 2.0 ** -np.arange(12)  # of a Newton step; and none
 _NODES = {1: 129, 2: 49}  # of the trapezoid rule on each axis of the factors, by rank
 _SPAN = 8.5  # standard deviations of the factors
 _FREEDOM = 5.0  # degrees of freedom of the proposal
-_FINE = 1e-6  # error of log P, which the rule overestimates, from which on the panels of a single mask are refined
+_FINE = 1e-6  # error of log P, which the rule overestimates, from which on panels are refined
 
 
 class FactorMasks(MaskDistribution):
@@ -170,7 +170,7 @@ def _prepared(law: FactorMasks, mask: Bool[Array, "H W"]) -> tuple[Float[Array, 
 
 def _integrated(law: FactorMasks, mask: Bool[Array, "H W"]) -> Estimate:
     top, breaks = _prepared(law, mask)
-    integral = integrate(Partial(_relative_density, law, mask, top), breaks)
+    integral = integrate(Partial(_relative_density, law, mask, top), breaks, _FINE)
     return Estimate(top - law.rank * np.log(2 * np.pi) / 2 + jnp.log(integral.value), integral.error / integral.value, "quadrature")
 
 

@@ -19,12 +19,13 @@ exact. Between the two, Q = (1 - s) M + s I, GED^2(Q, I) - GED^2(Q, M) = (1 - 2 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ensembletheory.errors import Numbers, is_concrete, refuse
+from ensembletheory.errors import Numbers, checked_count, is_concrete, refuse
 from ensembletheory.estimate import Estimate, closed_form, monte_carlo
 from ensembletheory.laws.weights import checked_weights
 from ensembletheory.segmentation.independent import IndependentPixels
@@ -68,13 +69,11 @@ class MixtureOfMasks(MaskDistribution):
 
     def pixel_probabilities(self) -> Float[Array, "H W"]:
         """The probability that each pixel is in the mask."""
-        return jnp.tensordot(self.weights, _pixels(self.members), axes=1)
+        return _mean_pixels(self.members, self.weights)
 
     def sample(self, key: PRNGKeyArray, n: int) -> Bool[Array, "n H W"]:
         """`n` independent masks."""
-        of_members, *of_draws = jax.random.split(key, 1 + len(self.members))
-        drawn = jnp.stack([member.sample(each, n) for member, each in zip(self.members, of_draws, strict=True)])
-        return drawn[jax.random.choice(of_members, len(self.members), (n,), p=self.weights), jnp.arange(n)]
+        return _drawn(self, key, checked_count("n", n, 1))
 
     def log_prob(self, masks: Numbers) -> Float[Array, "..."]:
         """Log-probability of masks (..., H, W), as (...).
@@ -97,6 +96,18 @@ def _pixels(members: tuple[MaskDistribution, ...]) -> Float[Array, "K H W"]:
     return jnp.stack([member.pixel_probabilities() for member in members])
 
 
+@eqx.filter_jit
+def _mean_pixels(members: tuple[MaskDistribution, ...], weights: Float[Array, " K"]) -> Float[Array, "H W"]:
+    return jnp.clip(jnp.tensordot(weights, _pixels(members), axes=1), 0, 1)  # weights sum to 1 up to rounding
+
+
+@eqx.filter_jit
+def _drawn(law: MixtureOfMasks, key: PRNGKeyArray, n: int) -> Bool[Array, "n H W"]:
+    of_members, *of_draws = jax.random.split(key, 1 + len(law.members))
+    drawn = jnp.stack([member.sample(each, n) for member, each in zip(law.members, of_draws, strict=True)])
+    return drawn[jax.random.choice(of_members, len(law.members), (n,), p=law.weights), jnp.arange(n)]
+
+
 @jax.jit
 def _pooled(weights: Float[Array, " K"], logs: Float[Array, "*n K"]) -> Float[Array, "*n"]:
     return jnp.asarray(jax.nn.logsumexp(logs, axis=-1, b=jnp.broadcast_to(weights, logs.shape)))
@@ -117,7 +128,7 @@ def average_probabilities(members: Sequence[MaskDistribution], weights: Numbers 
         ValueError: if there are no members, their shapes differ, or weights are off the simplex.
     """
     listed, shares = _checked_members(members, weights)
-    return IndependentPixels(_clipped(jnp.tensordot(shares, _pixels(listed), axes=1)))
+    return IndependentPixels(_mean_pixels(listed, shares))
 
 
 def average_logits(members: Sequence[MaskDistribution], weights: Numbers | None = None) -> IndependentPixels:
@@ -127,23 +138,18 @@ def average_logits(members: Sequence[MaskDistribution], weights: Numbers | None 
         ValueError: if there are no members, their shapes differ, weights are off the simplex, or of some pixel one member is sure and another sure of the contrary.
     """
     listed, shares = _checked_members(members, weights)
-    inside, outside = _log_pools(shares, _pixels(listed))
-    if is_concrete(inside) and np.any(np.isneginf(inside) & np.isneginf(outside)):
+    pooled = _log_pool(listed, shares)
+    if is_concrete(pooled) and np.any(np.isnan(pooled)):
         refuse("members", "members sure of contraries", "of each pixel, none that says 0 beside one that says 1", "Mix their laws instead, or average their probabilities.")
-    return IndependentPixels(jax.nn.sigmoid(inside - outside))
+    return IndependentPixels(pooled)
 
 
-@jax.jit
-def _log_pools(weights: Float[Array, " K"], p: Float[Array, "K H W"]) -> tuple[Float[Array, "H W"], Float[Array, "H W"]]:
-    """sum_k w_k log p and sum_k w_k log (1 - p), where weights of zero do not count."""
-    w = weights[:, None, None]
+@eqx.filter_jit
+def _log_pool(members: tuple[MaskDistribution, ...], weights: Float[Array, " K"]) -> Float[Array, "H W"]:
+    """The sigmoid of sum_k w_k log p - sum_k w_k log (1 - p), where weights of zero do not count; NaN where both sums are -inf."""
+    p, w = _pixels(members), weights[:, None, None]
     inside, outside = (jnp.sum(jnp.where(w > 0, w * jnp.log(share), 0.0), axis=0) for share in (p, 1 - p))
-    return inside, outside
-
-
-def _clipped(p: Float[Array, "H W"]) -> Float[Array, "H W"]:
-    """Sums of weights may exceed 1 by rounding."""
-    return jnp.clip(p, 0.0, 1.0)
+    return jax.nn.sigmoid(inside - outside)
 
 
 def law_over_all_masks(law: MaskDistribution) -> MaskLaw:
@@ -159,8 +165,8 @@ def law_over_all_masks(law: MaskDistribution) -> MaskLaw:
     if pixels > _MOST_PIXELS:
         refuse("law", f"{pixels} pixels", f"at most {_MOST_PIXELS}, whose masks can be listed", "Pass key=jax.random.key(0) where draws can answer.")
     masks = (np.arange(2**pixels)[:, None] >> np.arange(pixels)[None, :] & 1).astype(bool).reshape(-1, *law.shape)
-    weights = jnp.exp(_likelihood(law).log_prob(masks))
-    return MaskLaw(masks, weights / jnp.sum(weights))
+    weights = np.exp(_likelihood(law).log_prob(masks))
+    return MaskLaw(masks, weights / weights.sum())
 
 
 def _likelihood(law: MaskDistribution) -> HasLikelihood:
@@ -212,4 +218,4 @@ def total_correlation(law: MaskDistribution, key: PRNGKeyArray | None = None, sa
         ValueError: if only Monte Carlo can answer and no key is given.
         TypeError: if its likelihood is not known.
     """
-    return mask_kl(law, IndependentPixels(_clipped(law.pixel_probabilities())), key, samples)
+    return mask_kl(law, IndependentPixels(np.clip(law.pixel_probabilities(), 0, 1)), key, samples)

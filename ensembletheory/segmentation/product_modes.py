@@ -55,8 +55,7 @@ class ProductModes(MaskDistribution):
 
     def sample(self, key: PRNGKeyArray, n: int) -> Bool[Array, "n H W"]:
         """`n` independent masks."""
-        chances = jnp.broadcast_to(self.probabilities, (checked_count("n", n, 1), len(self.probabilities)))
-        return _unions(self.regions, jax.random.bernoulli(key, chances))
+        return _drawn(self, key, checked_count("n", n, 1))
 
     def log_prob(self, masks: Numbers) -> Float[Array, "..."]:
         """Log-probability of masks (..., H, W), as (...); -inf for what is no union of regions.
@@ -68,13 +67,11 @@ class ProductModes(MaskDistribution):
 
     def entropy(self) -> Estimate:
         """Shannon's entropy in nats."""
-        return closed_form(jnp.sum(entr(self.probabilities) + entr(1 - self.probabilities)))
+        return closed_form(_entropy(self.probabilities))
 
     def labels(self) -> tuple[Bool[Array, "modes C"], Float[Array, " modes"]]:
         """Which regions each of the 2^C modes labels, and the modes' probabilities."""
-        labelled = _all_labels(len(self.probabilities))
-        chances = jnp.where(labelled, self.probabilities[None, :], 1 - self.probabilities[None, :])
-        return jnp.asarray(labelled), jnp.prod(chances, axis=1)
+        return _labels(self.probabilities)
 
     def law(self) -> MaskLaw:
         """The law of the union, mode by mode."""
@@ -83,8 +80,7 @@ class ProductModes(MaskDistribution):
 
     def layer(self, c: int) -> MaskLaw:
         """The law of class c alone: its region, or nothing."""
-        s = self.probabilities[c]
-        return MaskLaw(jnp.stack([self.regions[c], jnp.zeros_like(self.regions[c])]), jnp.stack([s, 1 - s]))
+        return MaskLaw(*_layer(self, c))
 
 
 def _checked_regions(regions: Bool[Array, "C H W"]) -> Bool[Array, "C H W"]:
@@ -102,8 +98,27 @@ def _checked_regions(regions: Bool[Array, "C H W"]) -> Bool[Array, "C H W"]:
     return regions
 
 
-def _all_labels(count: int) -> np.ndarray:
-    return (np.arange(2**count)[:, None] >> np.arange(count)[None, :] & 1).astype(bool)
+@jax.jit
+def _labels(probabilities: Float[Array, " C"]) -> tuple[Bool[Array, "modes C"], Float[Array, " modes"]]:
+    count = len(probabilities)
+    labelled = jnp.asarray((np.arange(2**count)[:, None] >> np.arange(count)[None, :] & 1).astype(bool))
+    return labelled, jnp.prod(jnp.where(labelled, probabilities[None, :], 1 - probabilities[None, :]), axis=1)
+
+
+@jax.jit
+def _entropy(probabilities: Float[Array, " C"]) -> Float[Array, ""]:
+    return jnp.sum(entr(probabilities) + entr(1 - probabilities))
+
+
+@eqx.filter_jit
+def _layer(modes: ProductModes, c: int) -> tuple[Bool[Array, "2 H W"], Float[Array, " 2"]]:
+    region, chance = modes.regions[c], modes.probabilities[c]
+    return jnp.stack([region, jnp.zeros_like(region)]), jnp.stack([chance, 1 - chance])
+
+
+@eqx.filter_jit
+def _drawn(modes: ProductModes, key: PRNGKeyArray, n: int) -> Bool[Array, "n H W"]:
+    return _unions(modes.regions, jax.random.bernoulli(key, jnp.broadcast_to(modes.probabilities, (n, len(modes.probabilities)))))
 
 
 @eqx.filter_jit

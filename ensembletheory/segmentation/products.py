@@ -76,9 +76,8 @@ def mean_iou(p: MaskDistribution, q: MaskDistribution) -> Estimate:
         ValueError: if their shapes differ.
         TypeError: if a law is not known as a mixture of laws with independent pixels.
     """
-    first, second = _products(p, q)
-    table = _table(first.probabilities, second.probabilities)
-    return _mean(table, first, second)
+    _require_same_shape(p, q)
+    return _overlap(p, q)
 
 
 def product_ged_squared(p: MaskDistribution, q: MaskDistribution) -> Estimate:
@@ -88,21 +87,30 @@ def product_ged_squared(p: MaskDistribution, q: MaskDistribution) -> Estimate:
         ValueError: if their shapes differ.
         TypeError: if a law is not known as a mixture of laws with independent pixels.
     """
-    first, second = _products(p, q)
-    joint = jnp.concatenate([first.probabilities, second.probabilities])
+    _require_same_shape(p, q)
+    return _distance(p, q)
+
+
+def _require_same_shape(p: MaskDistribution, q: MaskDistribution) -> None:
+    if p.shape != q.shape:
+        refuse("q", f"masks of shape {q.shape}", f"{p.shape}, as those of p", "Compare laws of masks of one image.")
+
+
+@eqx.filter_jit
+def _overlap(p: MaskDistribution, q: MaskDistribution) -> Estimate:
+    first, second = as_products(p), as_products(q)
+    return _mean(_table(first.probabilities, second.probabilities), first, second)
+
+
+@eqx.filter_jit
+def _distance(p: MaskDistribution, q: MaskDistribution) -> Estimate:
+    first, second = as_products(p), as_products(q)
+    joint, k = jnp.concatenate([first.probabilities, second.probabilities]), len(first.weights)
     table = _table(joint, joint)
-    k = len(first.weights)
     own, other, cross = _mean(table[:k, :k], first, first), _mean(table[k:, k:], second, second), _mean(table[:k, k:], first, second)
     return own + other - 2 * cross
 
 
-def _products(p: MaskDistribution, q: MaskDistribution) -> tuple[Products, Products]:
-    if p.shape != q.shape:
-        refuse("q", f"masks of shape {q.shape}", f"{p.shape}, as those of p", "Compare laws of masks of one image.")
-    return as_products(p), as_products(q)
-
-
-@jax.jit
 def _mean(table: Float[Array, "m k"], first: Products, second: Products) -> Estimate:
     value = first.weights @ table @ second.weights
     if first.exact and second.exact:
@@ -110,7 +118,6 @@ def _mean(table: Float[Array, "m k"], first: Products, second: Products) -> Esti
     return Estimate(value, jnp.abs(value - first.coarse @ table @ second.coarse), "quadrature")
 
 
-@jax.jit
 def _table(first: Float[Array, "m n"], second: Float[Array, "k n"]) -> Float[Array, "m k"]:
     """E J for all pairs, one row after another."""
     return jax.lax.map(lambda p: jax.vmap(lambda q: _mean_iou(p, q))(second), first)
