@@ -61,7 +61,7 @@ class SelfMaskingMechanism(MissingnessModel):
     """Each column by its own value: score b_j (u_j - c_j).
 
     Args:
-        slopes: b (d,), of any sign; or s with b = `sign` log(1 + exp s), if the sign is known.
+        slopes: s (d,) with b = sinh s, or b = `sign` exp s if the sign is known: so that a mechanism as steep as a step is not far from the start.
         thresholds: c (d,).
         sign: 1, -1 or 0 (not known); it is not trained.
         link: "logit" or "probit".
@@ -75,7 +75,7 @@ class SelfMaskingMechanism(MissingnessModel):
     def scores(self, u: Float[Array, " d"]) -> Float[Array, " d"]:
         """Logits or probits of the probability of being missing, at one row in units."""
         sign = jax.lax.stop_gradient(self.sign)
-        slopes = jnp.where(sign == 0, self.slopes, sign * jax.nn.softplus(self.slopes))
+        slopes = jnp.where(sign == 0, jnp.sinh(self.slopes), sign * jnp.exp(self.slopes))
         return slopes * (u - self.thresholds)
 
 
