@@ -170,5 +170,7 @@ LOOKS = {
     "chained_equations": Look("#C05A7E", "v", (0, (61, 1, 1, 1)), "chained regressions"),
     "nearest_neighbours": Look("#6B8E23", "X", (0, (61, 2, 2, 2)), "nearest neighbours"),
     "chained_forests": Look("#CD853F", "P", (0, (62, 1)), "chained boosted trees"),
+    "pixel_average": Look("#B3541E", "s", (0, (52, 1)), "averaged probabilities"),
+    "logit_average": Look("#6A4C93", "^", (0, (52, 2)), "averaged logits"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }
