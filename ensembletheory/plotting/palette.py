@@ -172,5 +172,11 @@ LOOKS = {
     "chained_forests": Look("#CD853F", "P", (0, (62, 1)), "chained boosted trees"),
     "pixel_average": Look("#B3541E", "s", (0, (52, 1)), "averaged probabilities"),
     "logit_average": Look("#6A4C93", "^", (0, (52, 2)), "averaged logits"),
+    "exact_em": Look("#1F3B73", "$E$", (0, (70, 1)), "exact Gaussian, EM"),
+    "miwae": Look("#C2410C", "$M$", (0, (70, 2)), "MIWAE"),
+    "affine_miwae": Look("#7E9C3B", "$L$", (0, (70, 1, 1, 1)), "MIWAE, affine decoder"),
+    "few_trees": Look("#D8A24A", "o", (0, (64, 1)), "few trees"),
+    "many_trees": Look("#5A3E00", "s", (0, (64, 2)), "many trees"),
+    "exact_leaves": Look("#007A5E", "^", (0, (64, 1, 1, 1)), "leaves of infinitely many duplicates"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }
