@@ -58,7 +58,7 @@ def observed_log_prob(law: Model, X: Numbers) -> Float[Array, " n"]:
         ValueError: if X is not a table of numbers with the columns of the law, holds an infinity, or the law is singular.
         TypeError: if the law is of another kind.
     """
-    return _asked(law, X, _log_probs)
+    return _answered(law, X)[0]
 
 
 def conditional_mean(law: Model, X: Numbers) -> Float[Array, "n d"]:
@@ -68,7 +68,7 @@ def conditional_mean(law: Model, X: Numbers) -> Float[Array, "n d"]:
         ValueError: if X is not a table of numbers with the columns of the law, holds an infinity, or the law is singular.
         TypeError: if the law is of another kind.
     """
-    return _asked(law, X, _means)
+    return _answered(law, X)[1]
 
 
 def conditional_variance(law: Model, X: Numbers) -> Float[Array, "n d"]:
@@ -78,7 +78,7 @@ def conditional_variance(law: Model, X: Numbers) -> Float[Array, "n d"]:
         ValueError: if X is not a table of numbers with the columns of the law, holds an infinity, or the law is singular.
         TypeError: if the law is of another kind.
     """
-    return _asked(law, X, _variances)
+    return _answered(law, X)[2]
 
 
 def conditional_draws(key: PRNGKeyArray, law: Model, X: Numbers, n: int) -> Float[Array, "n rows d"]:
@@ -135,7 +135,7 @@ class _Dense(_Given):
     log_volume: Float[Array, ""]
     whitener: Float[Array, "d d"]
     regressor: Float[Array, "d d"]
-    root: Float[Array, "d d"] | None
+    root: Float[Array, "d d"]
 
     def whitened(self, gaps: Float[Array, "t d"]) -> Float[Array, "t w"]:
         return gaps @ self.whitener.T
@@ -144,14 +144,10 @@ class _Dense(_Given):
         return whitened @ self.regressor
 
     def noise(self, z: Float[Array, "t v"]) -> Float[Array, "t d"]:
-        return z @ self._root().T
+        return z @ self.root.T
 
     def variances(self) -> Float[Array, " d"]:
-        return jnp.sum(self._root() ** 2, axis=1)
-
-    def _root(self) -> Float[Array, "d d"]:
-        assert self.root is not None
-        return self.root
+        return jnp.sum(self.root**2, axis=1)
 
 
 class _LowRank(_Given):
@@ -180,14 +176,14 @@ class _LowRank(_Given):
 
 
 def _given(component: Gaussian, lower: Float[Array, "d d"] | None, observed: Bool[Array, " d"]) -> _Given:
-    """What the conditionals of one component need; `lower` is a root of its full covariance, if its noise is asked for."""
-    if isinstance(component.covariance, LowRankPlusDiagonal):
-        return _given_factors(component.mean, component.covariance, observed)
+    """What the conditionals of one component need; `lower` is a root of its covariance, of which factors need none."""
+    if lower is None:
+        return _given_factors(component.mean, component.covariance, observed)  # pyright: ignore[reportArgumentType]
     seen, S = observed.astype(component.mean.dtype), component.cov
     factor = cholesky(seen[:, None] * S * seen[None, :] + jnp.diag(1 - seen))
     whitener = substitute(factor, jnp.diag(seen))
     regressor = whitener @ S * (1 - seen)[None, :]
-    root = None if lower is None else (1 - seen)[:, None] * lower - regressor.T @ (whitener @ lower)
+    root = (1 - seen)[:, None] * lower - regressor.T @ (whitener @ lower)
     return _Dense(component.mean, 2 * jnp.sum(jnp.log(jnp.diagonal(factor))) + jnp.sum(seen) * _LOG_2PI, whitener, regressor, root)
 
 
@@ -218,26 +214,14 @@ class _Tile(eqx.Module):
         """The observed values, and the results where they are missing."""
         return jnp.where(self.observed[None, :], self.values, results)
 
-    def mean(self) -> Float[Array, "t d"]:
-        """E[x | x_o]."""
-        return jnp.einsum("kt,ktd->td", self.shares(), self.means)
 
-
-Ask = Callable[[_Tile], Array]
-
-
-def _log_probs(tile: _Tile) -> Float[Array, " t"]:
-    return jax.vmap(log_weighted_sum, (None, 1))(tile.weights, tile.log_probs)
-
-
-def _means(tile: _Tile) -> Float[Array, "t d"]:
-    return tile.kept(tile.mean())
-
-
-def _variances(tile: _Tile) -> Float[Array, "t d"]:
+def _moments(tile: _Tile) -> tuple[Float[Array, " t"], Float[Array, "t d"], Float[Array, "t d"]]:
+    """Log-density of what is observed, conditional mean and variance."""
+    mean = jnp.einsum("kt,ktd->td", tile.shares(), tile.means)
     within = jnp.einsum("kt,kd->td", tile.shares(), jax.vmap(lambda given: given.variances())(tile.given))
-    between = jnp.einsum("kt,ktd->td", tile.shares(), (tile.means - tile.mean()[None]) ** 2)
-    return jnp.where(tile.observed[None, :], 0.0, within + between)
+    between = jnp.einsum("kt,ktd->td", tile.shares(), (tile.means - mean[None]) ** 2)
+    variance = jnp.where(tile.observed[None, :], 0.0, within + between)
+    return jax.vmap(log_weighted_sum, (None, 1))(tile.weights, tile.log_probs), tile.kept(mean), variance
 
 
 def _draws(tile: _Tile, noise: tuple[Float[Array, "n t"], Float[Array, "n t v"]]) -> Float[Array, "n t d"]:
@@ -252,10 +236,10 @@ def _draws(tile: _Tile, noise: tuple[Float[Array, "n t"], Float[Array, "n t v"]]
     return jax.lax.map(one, noise)
 
 
-def _scanned(law: Model, tiles: Tiles, spread: bool, ask: Callable[..., Array], extra: Any = None) -> Array:
+def _scanned(law: Model, tiles: Tiles, ask: Callable[..., Any], extra: Any = None) -> Any:
     """`ask` of each tile (and of its slice of `extra`), with one factorisation a mask and component."""
     weights, components = weighted_components(_of_observables(law))
-    lowers = jax.vmap(lambda component: cholesky(component.cov))(components) if spread and not isinstance(components.covariance, LowRankPlusDiagonal) else None
+    lowers = None if isinstance(components.covariance, LowRankPlusDiagonal) else jax.vmap(lambda component: cholesky(component.cov))(components)
 
     def given(observed):
         return jax.vmap(_given, (0, 0, None))(components, lowers, observed)
@@ -275,8 +259,8 @@ def _scanned(law: Model, tiles: Tiles, spread: bool, ask: Callable[..., Array], 
 
 
 @eqx.filter_jit
-def _answered(law: Model, tiles: Tiles, ask: Ask) -> Array:
-    return _scanned(law, tiles, ask is _variances, ask)
+def _tile_moments(law: Model, tiles: Tiles) -> tuple[Float[Array, "tiles t"], Float[Array, "tiles t d"], Float[Array, "tiles t d"]]:
+    return _scanned(law, tiles, _moments)
 
 
 @eqx.filter_jit
@@ -285,12 +269,13 @@ def _drawn(key: PRNGKeyArray, law: Model, tiles: Tiles, n: int) -> Float[Array, 
     key_label, key_noise = jax.random.split(key)
     shape, dtype = (len(tiles.fresh), n, tiles.values.shape[1]), tiles.values.dtype
     noise = jax.random.uniform(key_label, shape, dtype), jax.random.normal(key_noise, (*shape, width), dtype)
-    return _scanned(law, tiles, True, _draws, noise)
+    return _scanned(law, tiles, _draws, noise)
 
 
-def _asked(law: Model, X: Numbers, ask: Ask) -> Array:
+def _answered(law: Model, X: Numbers) -> list[Array]:
+    """Log-densities, conditional means and variances of the rows."""
     model, tiles, places = _checked(law, X)
-    return restored(places, _answered(model, tiles, ask))
+    return [restored(places, part) for part in _tile_moments(model, tiles)]
 
 
 def _checked(law: Model, X: Numbers) -> tuple[Model, Tiles, np.ndarray]:

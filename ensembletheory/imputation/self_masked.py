@@ -125,7 +125,7 @@ class SelfMaskedGaussian(eqx.Module):
         plain: Gaussian = conditional_law(self.law, row[0])  # pyright: ignore[reportAssignmentType]
         missing = np.flatnonzero(np.isnan(row[0])).tolist()
         hidden = [j for j in missing if j in self.hiding]
-        return self._where(plain, missing.index(hidden[0]), hidden[0], 1) if hidden else plain
+        return _where(self, plain, missing.index(hidden[0]), hidden[0], 1) if hidden else plain
 
     def of_rows(self, seen: bool) -> ExtendedSkewNormal:
         """The law of complete rows given that the one column that hides values shows its value (`seen`), or hides it.
@@ -134,13 +134,7 @@ class SelfMaskedGaussian(eqx.Module):
             ValueError: if several columns hide values.
         """
         column = _only(self)
-        return self._where(self.law, column, column, -1 if seen else 1)
-
-    def _where(self, law: Gaussian, place: int, column: int, sign: int) -> ExtendedSkewNormal:
-        """Of `law`, the part where `sign` times the score of `column` is positive, which is coordinate `place`."""
-        scores = scores_of(self)
-        slope = sign * scores.slope[column]
-        return ExtendedSkewNormal(law, jnp.zeros(law.dim).at[place].set(slope), sign * scores.offset[column] + slope * law.mean[place], scores.noise[column])
+        return _where(self, self.law, column, column, -1 if seen else 1)
 
     def _rows(self, X: Numbers) -> "_Rows":
         values = read_rows(X, self.law.dim)
@@ -202,6 +196,14 @@ class _Rows(NamedTuple):
 def _conditioned(model: SelfMaskedGaussian, values: Float[Array, "n d"], observed: Bool[Array, "n d"]) -> _Rows:
     mean, cov, scores = model.law.mean, model.law.cov, scores_of(model)
     return jax.lax.map(lambda part: _row(mean, cov, scores, *part), (values, observed), batch_size=_BLOCK)
+
+
+@eqx.filter_jit
+def _where(model: SelfMaskedGaussian, law: Gaussian, place: int, column: int, sign: int) -> ExtendedSkewNormal:
+    """Of `law`, the part where `sign` times the score of `column` is positive, which is coordinate `place`."""
+    scores = scores_of(model)
+    slope = sign * scores.slope[column]
+    return ExtendedSkewNormal(law, jnp.zeros(law.dim).at[place].set(slope), sign * scores.offset[column] + slope * law.mean[place], scores.noise[column])
 
 
 def joint_log_prob(mean: Float[Array, " d"], cov: Float[Array, "d d"], scores: Scores, x: Float[Array, " d"], observed: Bool[Array, " d"]) -> Float[Array, ""]:

@@ -60,7 +60,7 @@ def tiled(X: np.ndarray) -> tuple[Tiles, np.ndarray]:
     return Tiles(values, seen[slots[::size]], np.isin(np.arange(total), first)), places
 
 
-def restored(places: np.ndarray, results: Array, axis: int = 1) -> Array:
+def restored(places: np.ndarray, results: Array | np.ndarray, axis: int = 1) -> Array:
     """What was computed for tiles, (tiles, ..., size, ...) with the rows of a tile on `axis`, as (..., n, ...) in the order of the table."""
     xp: Any = np if is_concrete(results) else jnp
     joined = xp.moveaxis(xp.asarray(results), 0, axis - 1)
