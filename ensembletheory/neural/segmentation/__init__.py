@@ -1,0 +1,1 @@
+"""Networks that give the law of masks of an image."""
