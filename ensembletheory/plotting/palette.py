@@ -165,7 +165,7 @@ LOOKS = {
     "fixed_draws": Look("#B34700", "s", (0, (60, 2)), "parameters fixed"),
     "filled_in": Look("#5C4B8A", "D", (0, (60, 1, 1, 1)), "filled in, taken for data"),
     "normal_quantile": Look("#8FB8A8", "^", (0, (60, 2, 2, 2)), "proper draws, normal quantile"),
-    "mixed_conditionals": Look("#1E5AA8", "o", (0, (61, 1)), "mixture of the members' conditionals"),
+    "mixed_conditionals": Look("#7A1FA2", "s", (0, (61, 1)), "mixture of the members' conditionals"),
     "ensemble_law": Look("#A9A9C9", "|", (0, (61, 2)), "$A + B/M$"),
     "chained_equations": Look("#C05A7E", "v", (0, (61, 1, 1, 1)), "chained regressions"),
     "nearest_neighbours": Look("#6B8E23", "X", (0, (61, 2, 2, 2)), "nearest neighbours"),
