@@ -179,5 +179,11 @@ LOOKS = {
     "few_trees": Look("#D8A24A", "*", (0, (64, 1)), "few trees"),
     "many_trees": Look("#5A3E00", "s", (0, (64, 2)), "many trees"),
     "exact_leaves": Look("#007A5E", "^", (0, (64, 1, 1, 1)), "leaves of infinitely many duplicates"),
+    "deterministic_floor": Look("#7A0000", "$-$", (0, (80, 1)), "floor of every single mask"),
+    "unet": Look("#557A95", "$u$", (0, (80, 2)), "U-Net, likeliest mask"),
+    "unets_mixed": Look("#23395B", "$U$", (0, (81, 1)), "U-Nets, masks mixed"),
+    "stochastic_segmenter": Look("#B5651D", "$G$", (0, (81, 2)), "Gaussian logits (SSN)"),
+    "probabilistic_unet": Look("#8B2F8F", "$p$", (0, (82, 1)), "Probabilistic U-Net"),
+    "probabilistic_unets": Look("#C583C9", "$P$", (0, (82, 2)), "Probabilistic U-Nets, mixed"),
     "monte_carlo": Look("#222222", "o", "none", "Monte Carlo"),
 }
