@@ -176,7 +176,7 @@ LOOKS = {
     "exact_em": Look("#1F3B73", "$E$", (0, (70, 1)), "exact Gaussian, EM"),
     "miwae": Look("#C2410C", "$M$", (0, (70, 2)), "MIWAE"),
     "affine_miwae": Look("#7E9C3B", "$L$", (0, (70, 1, 1, 1)), "MIWAE, affine decoder"),
-    "few_trees": Look("#D8A24A", "*", (0, (64, 1)), "few trees"),
+    "few_trees": Look("#D8A24A", "X", (0, (64, 1)), "few trees"),
     "many_trees": Look("#5A3E00", "s", (0, (64, 2)), "many trees"),
     "exact_leaves": Look("#007A5E", "^", (0, (64, 1, 1, 1)), "leaves of infinitely many duplicates"),
     "deterministic_floor": Look("#7A0000", "$-$", (0, (80, 1)), "floor of every single mask"),
