@@ -5,42 +5,32 @@ spaced in the angle arctan(s / a), trees are grown independently, and each predi
 numbers.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ensembletheory.errors import checked_count
 from ensembletheory.estimators.density import as_key
-from ensembletheory.estimators.forests.rules import complete
+from ensembletheory.estimators.diffusion import InUnits, PathImputer, in_units
+from ensembletheory.estimators.forests.rules import ForestSampler
 from ensembletheory.estimators.forests.training import fit_forest
-from ensembletheory.estimators.forests.trees import TreeField
-from ensembletheory.estimators.imputers import Imputer
 from ensembletheory.fields import MeanField
 from ensembletheory.laws import standard_normal
 from ensembletheory.processes import LinearInterpolant, VariancePreserving
 from ensembletheory.samplers import Euler, Sampler, angle_grid, uniform_grid
 
-__all__ = ["ForestDiffusionImputer", "ForestFlow", "ForestModel"]
+__all__ = ["ForestDiffusionImputer", "ForestFlow"]
 
 PROCESS = VariancePreserving(0.1, 8.0)  # the source's
 PATH = LinearInterpolant()
 _angles = eqx.filter_jit(angle_grid)
 
 
-class ForestModel(NamedTuple):
-    """A trained forest, and the units that it was trained in."""
-
-    centre: Float[np.ndarray, " d"]
-    scale: Float[np.ndarray, " d"]
-    grid: Float[np.ndarray, " times"]
-    members: TreeField
-
-
-class ForestDiffusionImputer(Imputer):
+class ForestDiffusionImputer(PathImputer):
     """Replacement sampling of a diffusion model whose noise prediction is a forest, the members combined by a rule.
 
     `transform` gives the mean of several draws, which tends to the conditional mean of what the model samples.
@@ -68,19 +58,15 @@ class ForestDiffusionImputer(Imputer):
         self.exact_leaves = exact_leaves
         self.random_state = random_state
 
-    def _fit(self, key: PRNGKeyArray, X: np.ndarray) -> ForestModel:
-        grid = np.asarray(_angles(PROCESS, checked_count("levels", self.levels, 1)))
-        centre, scale = _units(X)
+    def _fit(self, key: PRNGKeyArray, X: np.ndarray) -> InUnits:
         settings = {"trees": self.trees, "duplicates": self.duplicates, "tree": self.tree, "exact_leaves": self.exact_leaves}
-        return ForestModel(centre, scale, grid, fit_forest(key, (X - centre) / scale, PROCESS, grid[:-1], **settings))
+        return in_units(X, lambda rows: fit_forest(key, rows, PROCESS, self._grid()[:-1], **settings))
 
-    def _mean(self, key: PRNGKeyArray, X: np.ndarray) -> np.ndarray:
-        return self._draws(key, X, checked_count("draws", self.draws, 1)).mean(axis=0)
+    def _sampler(self) -> ForestSampler:
+        return ForestSampler(self.rule, self.model_.model, self._grid(), self.resamplings)
 
-    def _draws(self, key: PRNGKeyArray, X: np.ndarray, n: int) -> np.ndarray:
-        model = self.model_
-        drawn = complete(key, self.rule, model.members, model.grid, (X - model.centre) / model.scale, n, self.resamplings)
-        return model.centre + model.scale * np.asarray(drawn)
+    def _grid(self) -> np.ndarray:
+        return np.asarray(_angles(PROCESS, checked_count("levels", self.levels, 1)))
 
 
 class ForestFlow(BaseEstimator):
@@ -95,9 +81,11 @@ class ForestFlow(BaseEstimator):
         random_state: chooses noise, trees and draws.
 
     Attributes:
-        model_: the `ForestModel`.
+        model_: the members' velocities, and the units of the columns.
         n_features_in_: number of columns.
     """
+
+    n_features_in_: int
 
     def __init__(self, *, trees=10, levels=20, duplicates=20, tree=None, exact_leaves=False, random_state=None):
         self.trees = trees
@@ -114,27 +102,22 @@ class ForestFlow(BaseEstimator):
             ValueError: if X is no such table, or a column has no observed value.
         """
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", ensure_min_samples=2)
-        grid = np.asarray(uniform_grid(PATH, checked_count("levels", self.levels, 1)))
-        centre, scale = _units(X)
         settings = {"trees": self.trees, "duplicates": self.duplicates, "tree": self.tree, "exact_leaves": self.exact_leaves}
-        self.model_ = ForestModel(centre, scale, grid, fit_forest(as_key(self.random_state), (X - centre) / scale, PATH, grid[:-1], "velocity", **settings))
+        key = as_key(self.random_state)
+        self.model_ = in_units(X, lambda rows: fit_forest(key, rows, PATH, self._grid()[:-1], "velocity", **settings))
         return self
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draws (n_samples, d); `random_state` is that of the estimator by default."""
         check_is_fitted(self)
-        model, key = self.model_, as_key(self.random_state if random_state is None else random_state)
-        drawn = Sampler(PATH, MeanField(model.members), Euler(), model.grid).sample(key, n_samples, standard_normal(model.centre.size))
-        return model.centre + model.scale * np.asarray(drawn)
+        key = as_key(self.random_state if random_state is None else random_state)
+        sampler = Sampler(PATH, MeanField(self.model_.model), Euler(), self._grid())
+        return self.model_.location + self.model_.scale * np.asarray(sampler.sample(key, n_samples, standard_normal(self.n_features_in_)))
+
+    def _grid(self) -> np.ndarray:
+        return np.asarray(uniform_grid(PATH, checked_count("levels", self.levels, 1)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _units(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations (1 for a constant column) of what is observed."""
-    with np.errstate(invalid="ignore"):
-        centre, scale = np.nanmean(X, axis=0), np.nanstd(X, axis=0)
-    return centre, np.where(scale > 0, scale, 1.0)

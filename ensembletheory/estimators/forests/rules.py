@@ -14,7 +14,7 @@ Not among them: weights by posterior probabilities and Feynman-Kac corrections, 
 that there is of it is in its jumps), exact linear and log pools, which need laws ("routed" is the linear pool of the sampled laws), and runs that share their start only,
 which a reverse diffusion forgets.
 
-All names but "alternating" run one compiled program: the rule is a number in it, and a member's run is that of the mean with all weight on the member.
+The rules of scores and "deviation" run one compiled program, in which the rule is a number, and so do runs of members.
 """
 
 from collections.abc import Callable
@@ -23,17 +23,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from ensembletheory.errors import Numbers, refuse
+from ensembletheory.errors import Numbers, as_floats, refuse
 from ensembletheory.estimators.forests.trees import TreeField
 from ensembletheory.fields import CombinedField, Field, Fields, FieldStack, MeanField
+from ensembletheory.fitting.rows import read_values
 from ensembletheory.imputation import Repaint
+from ensembletheory.imputation.replacement import row_keys
 from ensembletheory.pooling import Alternating, DominantField, MedianField, RelativeNoise, ScaledNoise, ShiftedGeometricField, WeightedSum
 from ensembletheory.processes import convert
 from ensembletheory.samplers import Ddim, Scheme
 
-__all__ = ["RULES", "Rule", "complete", "denoiser"]
+__all__ = ["RULES", "ForestSampler", "Rule", "denoiser"]
 
 Rule = str | Callable[[Field], Field]
 
@@ -43,60 +45,76 @@ _OF_RUNS = ("routed", "samples", "coupled")
 RULES = (*_OF_SCORES, "disturbed", "alternating", "deviation", *_OF_RUNS)
 
 
-def complete(
-    key: PRNGKeyArray, rule: Rule, members: TreeField, grid: Float[Array | np.ndarray, " times"], X: Float[np.ndarray, "rows d"], n: int = 1, resamplings: int = 1
-) -> Float[Array, "n rows d"]:
-    """`n` completed copies of the rows X, NaN = missing.
+class ForestSampler(eqx.Module):
+    """Replacement and resampling (`ensembletheory.imputation.Repaint`) with the members combined by a rule.
 
     Args:
-        key: of all draws.
         rule: a name of RULES, or a function of the stack of the members' scores.
         members: a stack of noise predictions, one a member.
         grid: decreasing times, at which the members have trees but for the last.
-        X: the rows, in the units that the members were trained in.
-        n: how many copies.
-        resamplings: how often a step is done; see `ensembletheory.imputation.Repaint`.
+        resamplings: how often a step is done; 1 is replacement.
 
     Raises:
         ValueError: if the rule is unknown, the members predict something else, or as `Repaint`.
     """
-    process, K = FieldStack(members)[0].origin, len(FieldStack(members))
 
-    def drawn(key: PRNGKeyArray, field: Field, scheme: Scheme) -> Float[Array, "n rows d"]:
-        return Repaint(process, field, scheme, grid, resamplings).sample(key, X, n)
+    rule: Rule = eqx.field(static=True)
+    members: TreeField
+    grid: Float[Array, " times"]
+    resamplings: int = eqx.field(static=True)
 
-    if rule == "alternating":
-        return drawn(key, MeanField(_converted(members, "denoiser")), Alternating(STEP))
-    if callable(rule):
-        return drawn(key, denoiser(rule, members), STEP)
-    if rule not in _OF_RUNS:
-        return drawn(key, denoiser(rule, members), ScaledNoise(STEP, jnp.asarray(K**-0.5 if rule == "deviation" else 1.0)))
-    key_choice, key_runs = jax.random.split(key)
-    keys = [key_runs] * K if rule == "coupled" else jax.random.split(key_runs, K)
-    alone = [denoiser("mean", members, weights) for weights in np.eye(K)]
-    runs = jnp.stack([drawn(key, field, ScaledNoise(STEP, jnp.asarray(1.0))) for key, field in zip(keys, alone, strict=True)])
-    return _routed(key_choice, runs) if rule == "routed" else _averaged(runs)
+    def __init__(self, rule: Rule, members: TreeField, grid: Numbers, resamplings: int = 1):
+        self.rule, self.members, self.grid, self.resamplings = rule, members, as_floats("grid", grid), resamplings
+
+    def __check_init__(self):
+        _require_rule(self.rule, self.members)
+
+    def sample(self, key: PRNGKeyArray, X: Numbers, n: int = 1, by_row: bool = False) -> Float[Array, "n rows d"]:
+        """`n` completed copies of the rows X (rows, d), NaN = missing, in the units that the members were trained in; `by_row` as in `Repaint.sample`.
+
+        Raises:
+            ValueError, FloatingPointError: as `Repaint.sample`.
+        """
+
+        def drawn(key: PRNGKeyArray, field: Field, scheme: Scheme) -> Float[Array, "n rows d"]:
+            process = FieldStack(self.members)[0].origin
+            return Repaint(process, field, scheme, self.grid, self.resamplings).sample(key, X, n, by_row=by_row)
+
+        K = len(FieldStack(self.members))
+        if self.rule == "alternating":
+            return drawn(key, MeanField(_converted(self.members, "denoiser")), Alternating(STEP))
+        if callable(self.rule):
+            return drawn(key, denoiser(self.rule, self.members), STEP)
+        if self.rule not in _OF_RUNS:
+            return drawn(key, denoiser(self.rule, self.members), ScaledNoise(STEP, jnp.asarray(K**-0.5 if self.rule == "deviation" else 1.0)))
+        key_choice, key_runs = jax.random.split(key)
+        keys = [key_runs] * K if self.rule == "coupled" else jax.random.split(key_runs, K)
+        runs = jnp.stack([drawn(key, field, STEP) for key, field in zip(keys, FieldStack(_converted(self.members, "denoiser")), strict=True)])
+        return _chosen(row_keys(key_choice, read_values(X), n, by_row), runs) if self.rule == "routed" else _averaged(runs)
 
 
-def denoiser(rule: Rule, members: TreeField, weights: Numbers | None = None) -> Field:
-    """The field E[X_0 | X_t = x] that belongs to the members' combined scores; `weights` are those of the mean, equal if left out.
+def denoiser(rule: Rule, members: TreeField) -> Field:
+    """The field E[X_0 | X_t = x] that belongs to the members' combined scores.
 
     Raises:
         ValueError: if the rule is unknown, or the members predict something else.
     """
-    if members.kind != "noise":
-        refuse("members", f"fields of kind {members.kind!r}", "noise predictions, whose scores are bounded", "Fit them with kind='noise'.")
+    _require_rule(rule, members)
     scores = _converted(members, "score")
-    combined = _named(rule, scores, members, weights) if isinstance(rule, str) else rule(scores)
+    combined = _named(rule, scores, members) if isinstance(rule, str) else rule(scores)
     return convert(FieldStack(members)[0].origin, combined, "denoiser", given="score")
 
 
-def _named(rule: str, scores: Field, members: TreeField, weights: Numbers | None) -> Field:
-    if rule not in RULES:
+def _require_rule(rule: Rule, members: TreeField) -> None:
+    if members.kind != "noise":
+        refuse("members", f"fields of kind {members.kind!r}", "noise predictions, whose scores are bounded", "Fit them with kind='noise'.")
+    if not callable(rule) and rule not in RULES:
         refuse("rule", repr(rule), f"one of {', '.join(RULES)}, or a function of scores", "See ensembletheory.estimators.forests.rules.")
+
+
+def _named(rule: str, scores: Field, members: TreeField) -> Field:
     K, d = len(FieldStack(members)), members.value.shape[-1]
-    weights = np.full(K, 1 / K) if weights is None else weights
-    every = MeanField(scores, weights), MedianField(scores), DominantField(scores), ShiftedGeometricField(scores, _offset(members)), WeightedSum(scores, np.ones(K))
+    every = MeanField(scores), MedianField(scores), DominantField(scores), ShiftedGeometricField(scores, _offset(members)), WeightedSum(scores, np.ones(K))
     index = _OF_SCORES.index(rule) if rule in _OF_SCORES else 0
     return RelativeNoise(_AnyRule(every, jnp.asarray(index)), np.ones(d), 0.2 if rule == "disturbed" else 0.0)
 
@@ -139,9 +157,10 @@ def _offset(members: TreeField) -> Float[Array, ""]:
 
 
 @jax.jit
-def _routed(key: PRNGKeyArray, runs: Float[Array, "K n rows d"]) -> Float[Array, "n rows d"]:
-    chosen = jax.random.randint(key, (1, *runs.shape[1:3], 1), 0, len(runs))
-    return jnp.take_along_axis(runs, chosen, axis=0)[0]
+def _chosen(keys: Key[Array, "n rows"], runs: Float[Array, "K n rows d"]) -> Float[Array, "n rows d"]:
+    """One member's run for each row and copy."""
+    chosen = jax.vmap(jax.vmap(lambda key: jax.random.randint(key, (), 0, len(runs))))(keys)
+    return jnp.take_along_axis(runs, chosen[None, :, :, None], axis=0)[0]
 
 
 @jax.jit
