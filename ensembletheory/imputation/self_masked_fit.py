@@ -75,6 +75,7 @@ class _Parameters(NamedTuple):
     slope: Float[Array, " h"]
 
 
+@eqx.filter_jit
 def _unravelled(vector: Float[Array, " p"], d: int, h: int) -> _Parameters:
     """Mean, root of the covariance, offsets and slopes of the scores."""
     mean, entries, offset, slope = jnp.split(vector, np.cumsum([d, d * (d + 1) // 2, h]))

@@ -122,25 +122,11 @@ class ExtendedSkewNormal(Law):
     def marks(self) -> tuple[Float[Array, " _"], ...]:
         """As of every law, but of a truncated one on a line only where its density is positive."""
         found = marks(*self.pieces())
-        if self.dim > 1:
-            return found
-        foot = self.parent.mean[0] - self.offset / jnp.where(self.direction[0] == 0, 1.0, self.direction[0])
-        inside = foot + jnp.sign(self.direction[0]) * 8 * jnp.finfo(foot.dtype).eps * (jnp.abs(foot) + jnp.abs(self.parent.mean[0]))
-        held = jnp.where(self.direction[0] > 0, jnp.maximum(found[0], inside), jnp.minimum(found[0], inside))
-        return (jnp.where(self.noise > 0, found[0], held),)  # pyright: ignore[reportReturnType]
+        return found if self.dim > 1 else (_shown(self, found[0]),)
 
     def marginal(self, dims: Sequence[int]) -> "ExtendedSkewNormal":
         """The law of the coordinates `dims`, in that order."""
-        kept = checked_dims(dims, self.dim)
-        lost = [i for i in range(self.dim) if i not in kept]
-        part = self.parent.marginal(kept)
-        if not lost:
-            return ExtendedSkewNormal(part, self.direction[np.asarray(kept)], self.offset, self.noise)
-        of_lost = self.direction[np.asarray(lost)]
-        cross = self.parent.cov[np.asarray(kept)[:, None], np.asarray(lost)[None, :]] @ of_lost
-        rest = self.parent.condition(kept, part.mean).covariance
-        noise = jnp.sqrt(self.noise**2 + of_lost @ rest.matvec(of_lost))
-        return ExtendedSkewNormal(part, self.direction[np.asarray(kept)] + part.covariance.solve(cross), self.offset, noise)
+        return _marginal(self, tuple(checked_dims(dims, self.dim)))
 
     def condition(self, dims: Sequence[int], values: Numbers) -> "ExtendedSkewNormal":
         """The law of the remaining coordinates, in order, given that the coordinates `dims` equal `values`.
@@ -148,19 +134,15 @@ class ExtendedSkewNormal(Law):
         Raises:
             ValueError: if `dims` repeats a coordinate, is out of range or leaves nothing, or `values` does not have its length.
         """
-        remaining = self.parent.condition(dims, values)
-        given = np.asarray(checked_dims(dims, self.dim))
-        rest = np.asarray([i for i in range(self.dim) if i not in given])
-        shift = self.direction[given] @ (checked_point("values", values, len(given)) - self.parent.mean[given])
-        return ExtendedSkewNormal(remaining, self.direction[rest], self.offset + shift + self.direction[rest] @ (remaining.mean - self.parent.mean[rest]), self.noise)
+        given = checked_dims(dims, self.dim)
+        if len(given) == self.dim:
+            refuse("dims", "all coordinates", "at least one left free", "Evaluate log_prob at the values instead.")
+        return _conditioned(self, tuple(given), checked_point("values", values, len(given)))
 
     def push(self, A: Numbers, b: Numbers) -> "ExtendedSkewNormal":
         """The law of A x + b, for A (k, d) of full row rank and b (k,)."""
         A, b = checked_affine(A, b, self.dim)
-        image, along = self.parent.push(A, b), self.parent.covariance.matvec(self.direction)
-        direction = image.covariance.solve(A @ along)
-        lost = jnp.maximum(self.direction @ along - direction @ A @ along, 0.0) if A.shape[0] < self.dim else 0.0
-        return ExtendedSkewNormal(image, direction, self.offset, jnp.sqrt(self.noise**2 + lost))
+        return _pushed(self, A, b)
 
 
 def log_cdf(z: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -218,6 +200,43 @@ def _pieces(law: ExtendedSkewNormal) -> tuple[Float[Array, "3 d"], Float[Array, 
     edge = jnp.where(slopes > 0, jnp.minimum(law.noise / jnp.where(slopes > 0, slopes, 1.0), spread), spread)
     mean, cov = _moments(law)
     return jnp.stack([law.parent.mean, mean, foot]), jnp.stack([spread, jnp.sqrt(jnp.diagonal(cov)), edge])
+
+
+@eqx.filter_jit
+def _marginal(law: ExtendedSkewNormal, dims: tuple[int, ...]) -> ExtendedSkewNormal:
+    kept, lost = np.asarray(dims), np.asarray([i for i in range(law.dim) if i not in dims], dtype=int)
+    part, direction, noise = law.parent.marginal(dims), law.direction[kept], law.noise
+    if lost.size:
+        of_lost = law.direction[lost]
+        rest = law.parent.covariance.regressed(lost.tolist(), dims, jnp.zeros(len(dims), law.direction.dtype))[1]
+        direction = direction + part.covariance.solve(law.parent.cov[kept[:, None], lost] @ of_lost)
+        noise = jnp.sqrt(noise**2 + of_lost @ rest.matvec(of_lost))
+    return ExtendedSkewNormal(part, direction, law.offset, noise)
+
+
+@eqx.filter_jit
+def _conditioned(law: ExtendedSkewNormal, dims: tuple[int, ...], values: Float[Array, " b"]) -> ExtendedSkewNormal:
+    given, rest = np.asarray(dims), np.asarray([i for i in range(law.dim) if i not in dims])
+    remaining = law.parent.condition(dims, values)
+    shift = law.direction[given] @ (values - law.parent.mean[given]) + law.direction[rest] @ (remaining.mean - law.parent.mean[rest])
+    return ExtendedSkewNormal(remaining, law.direction[rest], law.offset + shift, law.noise)
+
+
+@eqx.filter_jit
+def _pushed(law: ExtendedSkewNormal, A: Float[Array, "k d"], b: Float[Array, " k"]) -> ExtendedSkewNormal:
+    image, along = law.parent.push(A, b), law.parent.covariance.matvec(law.direction)
+    direction = image.covariance.solve(A @ along)
+    lost = jnp.maximum(law.direction @ along - direction @ A @ along, 0.0) if A.shape[0] < law.dim else 0.0
+    return ExtendedSkewNormal(image, direction, law.offset, jnp.sqrt(law.noise**2 + lost))
+
+
+@eqx.filter_jit
+def _shown(law: ExtendedSkewNormal, found: Float[Array, " _"]) -> Float[Array, " _"]:
+    """Points of a line, of a truncated law moved to where its density is positive."""
+    slope, centre = law.direction[0], law.parent.mean[0]
+    foot = centre - law.offset / jnp.where(slope == 0, 1.0, slope)
+    inside = foot + jnp.sign(slope) * 8 * jnp.finfo(foot.dtype).eps * (jnp.abs(foot) + jnp.abs(centre))
+    return jnp.where(law.noise > 0, found, jnp.where(slope > 0, jnp.maximum(found, inside), jnp.minimum(found, inside)))
 
 
 @eqx.filter_jit

@@ -21,7 +21,7 @@ SLOPES = {"soft": 1.7, "falling": -0.8, "hard": np.inf, "hard below": -np.inf}
 
 
 def model(slope, threshold=0.2):
-    return SelfMaskedGaussian(et.Gaussian(MEAN, COV), SelfMasked(slope, threshold, (0,)))
+    return SelfMaskedGaussian(et.Gaussian(MEAN, COV), SelfMasked([slope], [threshold], (0,)))
 
 
 def hides(x, slope, threshold=0.2):
@@ -43,7 +43,8 @@ def summed(row, slope):
 def test_likelihood_and_moments_are_those_of_the_joint_law(name):
     found = model(SLOPES[name])
     tolerance = 1e-3 if "hard" in name else 1e-9  # the midpoint rule errs by the square of its step at a jump
-    for row, log_prob, mean, variance in zip(ROWS, found.log_prob(ROWS), found.conditional_mean(ROWS), found.conditional_variance(ROWS), strict=True):
+    asked = (np.asarray(ask(ROWS)) for ask in (found.log_prob, found.conditional_mean, found.conditional_variance))
+    for row, log_prob, mean, variance in zip(ROWS, *asked, strict=True):
         mass, expected, spread = summed(row, SLOPES[name])
         np.testing.assert_allclose(log_prob, np.log(mass) if mass else -np.inf, rtol=tolerance, atol=tolerance)
         if mass:
@@ -52,7 +53,8 @@ def test_likelihood_and_moments_are_those_of_the_joint_law(name):
 
 
 def test_an_infinite_slope_is_the_limit():
-    distances = [np.abs(np.asarray(model(slope).conditional_mean(ROWS) - model(np.inf).conditional_mean(ROWS))).max() for slope in (10.0, 100.0, 1000.0)]
+    limit = np.asarray(model(np.inf).conditional_mean(ROWS))
+    distances = [np.abs(np.asarray(model(slope).conditional_mean(ROWS)) - limit).max() for slope in (10.0, 100.0, 1000.0)]
     np.testing.assert_allclose(distances[0] / distances[1], 100, rtol=0.1)  # the error falls like 1 / slope^2
     assert distances[2] < 1e-6
 
@@ -60,7 +62,7 @@ def test_an_infinite_slope_is_the_limit():
 def test_a_slope_of_zero_hides_half_at_random():
     ignored, plain = model(0.0), et.imputation.conditional_mean(et.Gaussian(MEAN, COV), ROWS)
     np.testing.assert_allclose(ignored.conditional_mean(ROWS), plain, rtol=1e-12)
-    np.testing.assert_allclose(ignored.log_prob(ROWS), et.imputation.observed_log_prob(et.Gaussian(MEAN, COV), ROWS) - np.log(2), rtol=1e-12)
+    np.testing.assert_allclose(ignored.log_prob(ROWS), np.asarray(et.imputation.observed_log_prob(et.Gaussian(MEAN, COV), ROWS)) - np.log(2), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["soft", "hard below"])
@@ -129,20 +131,21 @@ def test_the_limit_maximises_the_expected_likelihood_of_what_is_observed(costs):
 
 def test_errors_on_hidden_values(costs):
     slope, found, limit = costs
+    limit_mean, limit_cov = np.asarray(limit.mean), np.asarray(limit.cov)
     weights = DENSITY * hides(GRID[..., 0], slope)
     weights /= weights.sum()
 
     def error(imputed):
         return np.sum(weights * (GRID[..., 0] - imputed) ** 2)
 
-    beta = limit.cov[0, 1] / limit.cov[1, 1]
+    beta = limit_cov[0, 1] / limit_cov[1, 1]
     ignoring = hidden_error(found, limit)
-    np.testing.assert_allclose(ignoring.value, error(limit.mean[0] + beta * (GRID[..., 1] - limit.mean[1])), rtol=1e-8)
+    np.testing.assert_allclose(ignoring.value, error(limit_mean[0] + beta * (GRID[..., 1] - limit_mean[1])), rtol=1e-8)
     best = weights.sum(axis=0)
     centre = (weights * GRID[..., 0]).sum(axis=0) / np.where(best > 0, best, 1.0)
     least = least_error(found)
     np.testing.assert_allclose(least.value, error(centre[None, :]), rtol=1e-8)
-    assert least.value + least.error < ignoring.value
+    assert float(least) + float(least.error) < float(ignoring)
     assert ignoring.kind == "closed_form"
 
 
@@ -170,7 +173,7 @@ def test_the_fit_is_a_maximum_of_the_likelihood():
     fit = fit_self_masked(X, (0,))
     found = (np.asarray(fit.law.mean), np.asarray(fit.law.cov), float(fit.mechanism.slope[0]), float(fit.mechanism.threshold[0]))
     best = log_likelihood(X, *found)
-    np.testing.assert_allclose(np.mean(fit.log_prob(X)), best, rtol=1e-9)
+    np.testing.assert_allclose(np.mean(fit.log_prob(X[:4])), log_likelihood(X[:4], *found), rtol=1e-9)
     assert best > log_likelihood(X, MEAN, COV, 1.7, 0.2)
     rng = np.random.default_rng(2)
     for size in (1e-3, 0.1):  # near the maximum the likelihood falls by the square of the step
