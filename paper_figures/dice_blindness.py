@@ -72,7 +72,7 @@ def _draw_directions(ax: Axes, data: Data) -> None:
     curve(ax, data["pixels"], data["all"], LOOKS["jaccard_distance"])
     curve(ax, data["pixels"], data["seen"], LOOKS["dice_distance"])
     write_beside(ax, 8, 255, "all $2^n - 1$,\nseen by Jaccard", LOOKS["jaccard_distance"], (-5, 12), align="right")
-    write_beside(ax, 12, 133, "seen by Dice", LOOKS["dice_distance"], (0, -12), align="right")
+    write_beside(ax, 12, 133, "seen by Dice", LOOKS["dice_distance"], (0, -24), align="right")
     ax.set(yscale="log", xlabel="pixels $n$", ylabel="directions of difference")
     ax.set_xticks([1, 3, 6, 9, 12])
 

@@ -22,6 +22,7 @@ The distance of two masks is 1 - overlap; under `jaccard_empty_differs` an empty
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -80,7 +81,7 @@ def overlap_table(masks: Numbers, others: Numbers, overlap: Overlap = jaccard) -
     first, second = checked_pair(masks, others)
     if first.ndim < 3 or first.shape[:-3] != second.shape[:-3]:
         refuse("others", f"shapes {first.shape} and {second.shape}", "(..., n, H, W) and (..., m, H, W)", "List the masks on the third axis from the last.")
-    return table_of(first, second, overlap)
+    return _by_images(first, second, overlap)
 
 
 def checked_pair(masks: Numbers, others: Numbers) -> tuple[Array, Array]:
@@ -99,6 +100,14 @@ def checked_pair(masks: Numbers, others: Numbers) -> tuple[Array, Array]:
 @eqx.filter_jit
 def _by_pairs(masks: Array, others: Array, overlap: Overlap) -> Float[Array, "..."]:
     return overlap(sizes(masks & others), *jnp.broadcast_arrays(sizes(masks), sizes(others)))
+
+
+@eqx.filter_jit
+def _by_images(masks: Array, others: Array, overlap: Overlap) -> Float[Array, "... n m"]:
+    """One list of masks and others after the other, so that what lies between stays in the cache."""
+    flat = tuple(part.reshape(-1, *part.shape[-3:]) for part in (masks, others))
+    tables = jax.lax.map(lambda pair: table_of(pair[0], pair[1], overlap), flat)
+    return tables.reshape(*masks.shape[:-2], others.shape[-3])
 
 
 @eqx.filter_jit
