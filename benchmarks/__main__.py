@@ -14,6 +14,7 @@ for name in (
     "bench_pdmp",
     "bench_neural",
     "bench_imputation",
+    "bench_segmentation",
 ):
     print(f"\n{name}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
