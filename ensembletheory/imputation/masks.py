@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.special import expit, ndtr
 
-from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 
 __all__ = ["AboveMean", "AtRandom", "CellMechanism", "CellsAtRandom", "CompletelyAtRandom", "Mechanism", "SelfMasked", "masked"]
 
@@ -170,7 +170,7 @@ class SelfMasked(CellMechanism):
         shapes = {part.shape for part in (self.slope, self.threshold)} - {()}
         if len(shapes) > 1 or any(len(shape) != 1 or (columns is not None and shape != (len(columns),)) for shape in shapes):
             refuse("slope, threshold", f"shapes {self.slope.shape} and {self.threshold.shape}", "scalars, or one number a column", "Name as many columns.")
-        if np.isnan(self.slope).any():
+        if is_concrete(self.slope) and np.isnan(self.slope).any():
             refuse("slope", "NaN", "numbers, or infinity for a hard threshold", "A slope of 0 hides half of the values at random.")
 
     def missing_probability(self, X: Numbers) -> Float[Array, "n d"]:
