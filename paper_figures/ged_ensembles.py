@@ -33,10 +33,9 @@ def _compute(seed: int, size: int, noise: float, sure: float, members: list[int]
     lesion = lesion_images(jax.random.key(seed), 1, size)
     readings, chances = np.asarray(lesion.readings[0]), np.asarray(lesion.probabilities)
     low = shifted(readings, 1, 0)
-    drawn = np.asarray(readings | low)
-    seen = drawn.any(axis=0)
+    seen = np.max(readings | low, axis=0)
     truth, moved = readings[:, seen].astype(float), low[:, seen].astype(float)
-    in_doubt = readings.any(axis=0)[seen]
+    in_doubt = np.max(readings, axis=0)[seen]
     doubtful = np.where(in_doubt, noise + (1 - 2 * noise) * truth, 0.0)
     data = {"members": np.array(members), "chances": chances}
     rng = np.random.default_rng(seed)

@@ -138,7 +138,7 @@ def _draw_image(ax: Axes, data: Data) -> None:
 
 
 def _draw_draws(ax: Axes, data: Data) -> None:
-    letter(ax, "f", "draws of $I$, and the best mask")
+    letter(ax, "f", "draws of $I$; best mask")
     _tiles(ax, [*data["drawn"], data["best"]])
 
 

@@ -31,6 +31,7 @@ def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
 
+@pytest.mark.verify
 def test_a_change_of_two_percent_turns_the_run_red(two_percent_off):
     assert two_percent_off(FIGURE, "noise")
 
