@@ -89,7 +89,7 @@ class StochasticSegmenterLearner(SegmentationLearner):
     """
 
     rank: int = eqx.field(static=True, default=4)
-    samples: int = eqx.field(static=True, default=16)
+    samples: int = eqx.field(static=True, default=8)
 
     def __check_init__(self):
         checked_count("rank", self.rank, 1)
