@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ensembletheory.covariance import Dense, Isotropic
 from ensembletheory.errors import Numbers, as_floats, checked_count, is_concrete, refuse
@@ -172,12 +172,12 @@ class ConditionalSampler(eqx.Module):
         values, observed = row_with_holes(x)
         field = self.field.at(jnp.asarray(values), jnp.asarray(observed))
         start = Gaussian(np.zeros(values.size), Isotropic(self.process.noise_variance(self.grid[0]), values.size))
-        return Sampler(self.process, field, self.scheme, self.grid).law(start).marginal(np.flatnonzero(~observed).tolist())
+        return Sampler(self.process, field, self.scheme, self.grid).kernel(values.size).push(start).marginal(np.flatnonzero(~observed).tolist())
 
 
 @eqx.filter_jit
 def _sampled(
-    sampler: ConditionalSampler, keys: PRNGKeyArray, values: Float[Array, "rows d"], observed: Bool[Array, "rows d"]
+    sampler: ConditionalSampler, keys: Key[Array, "n rows"], values: Float[Array, "rows d"], observed: Bool[Array, "rows d"]
 ) -> tuple[Float[Array, "n rows d"], Int[Array, ""]]:
     copy = jax.vmap(lambda *row: _one(sampler, *row))
     draws, diverged = jax.vmap(copy, (0, None, None))(keys, values, observed)

@@ -29,7 +29,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PRNGKeyArray, UInt32
 
 from ensembletheory.covariance import Dense, Diagonal, Isotropic
 from ensembletheory.errors import Numbers, as_floats, checked_count, is_concrete, refuse
@@ -45,6 +45,7 @@ from ensembletheory.samplers.scheme import Scheme
 
 __all__ = ["Repaint", "require_finite", "row_keys", "row_with_holes"]
 
+_SHORTEST = 1024  # moves of a run that is compiled for
 _AFFINE = 1e-9  # the largest relative defect of a step that counts as rounding
 
 
@@ -92,7 +93,8 @@ class Repaint(eqx.Module):
         blocks = np.arange(self.grid.size - 1).reshape(-1, self.jump)
         visited = np.repeat(np.c_[blocks, blocks[:, -1:] + 1], self.resamplings, axis=0).ravel()
         repeated = np.r_[False, (visited[1:] == visited[:-1])]
-        return self.grid[visited[~repeated]]
+        kept = visited[~repeated]
+        return jnp.asarray(np.asarray(self.grid)[kept]) if is_concrete(self.grid) else self.grid[kept]
 
     def sample(self, key: PRNGKeyArray, X: Numbers, n: int = 1, start: Law | None = None, by_row: bool = False) -> Float[Array, "n rows d"]:
         """`n` completed copies of the rows X (rows, d), NaN = missing; what is observed is kept.
@@ -109,7 +111,7 @@ class Repaint(eqx.Module):
             FloatingPointError: naming the step, if a draw leaves the finite numbers.
         """
         values = read_values(X)
-        start = self._start(values.shape[1], start)
+        self._check(values.shape[1], start)
         observed = ~np.isnan(values)
         keys = row_keys(key, values, checked_count("n", n, 1), by_row)
         draws, diverged = _sampled(self, keys, jnp.asarray(np.where(observed, values, 0.0)), jnp.asarray(observed), start)
@@ -123,10 +125,9 @@ class Repaint(eqx.Module):
             ValueError: naming the scheme and the field if a step is not affine; if nothing is missing, or the field's vectors are not of the row's dimension.
             FloatingPointError: naming the step, if one is not finite.
         """
-        values, observed = row_with_holes(x)
-        start = self._start(values.size, start)
-        whole = self._linearised(self.times, values, observed).after(_replacement(self.process, self.grid[0], values, observed))
-        return _part(whole, ~observed).push(start)
+        values, observed = self._checked(x, start)
+        run = self._run(self.times, values, observed)
+        return _law(self.process, self.grid[0], run, values, observed, start)
 
     def limit(self, x: Numbers) -> Gaussian:
         """The law of the missing coordinates for infinitely many resamplings, that at which the last block leaves off again and again, when its steps are affine.
@@ -135,29 +136,33 @@ class Repaint(eqx.Module):
             ValueError: as `law`, or if the chain of the last block does not forget where it began.
             FloatingPointError: naming the step, if one is not finite.
         """
-        values, observed = row_with_holes(x)
-        first, last = self.grid[-1 - self.jump], self.grid[-1]
-        down, up = self._linearised(self.grid[-1 - self.jump :], values, observed), self.process.kernel(last, first, values.size)
-        chain = _part(down.after(up).after(_replacement(self.process, last, values, observed)), ~observed, ~observed)
-        largest = float(np.max(np.abs(np.linalg.eigvals(np.asarray(chain.A)))))
+        values, observed = self._checked(x, None)
+        block = self.grid[-1 - self.jump :]
+        chain, mean, cov = _limit(self.process, block[0], block[-1], self._run(block, values, observed), values, observed)
+        largest = float(np.max(np.abs(np.linalg.eigvals(np.asarray(chain)))))
         if not largest < 1:
             refuse("grid", f"a last block that multiplies gaps by {largest:.6g}", "a factor below 1", "Take a longer block, or a scheme that contracts.")
-        return Gaussian(*_stationary(chain))
+        return Gaussian(mean, cov)
 
-    def _start(self, dim: int, start: Law | None) -> Law:
+    def _check(self, dim: int, start: Law | None) -> None:
         require_field("field", self.field, self.scheme.takes, dim)
-        start = Gaussian(np.zeros(dim), Isotropic(self.process.noise_variance(self.grid[0]), dim)) if start is None else start
-        if start.dim != dim:
+        if start is not None and start.dim != dim:
             refuse("start", f"dimension {start.dim}", f"{dim}, that of a row", "Missing coordinates begin there too.")
-        return start
 
-    def _linearised(self, times: Float[Array, " visited"], values: Float[np.ndarray, " d"], observed: Bool[np.ndarray, " d"]) -> AffineKernel:
-        """The kernel of a whole run, verified to be affine."""
+    def _checked(self, x: Numbers, start: Law | None) -> tuple[Float[Array, " d"], tuple[bool, ...]]:
+        """A row, 0 where missing, and what is observed of it, where a run may be affine."""
+        values, observed = row_with_holes(x)
+        self._check(values.size, start)
         if self.field.piecewise or len(self.scheme.branches(self.field)) > 1:
             got = f"{type(self.scheme).__name__} with {type(self.field).__name__}, which may be affine in pieces only"
             refuse("field", got, "an affine step", "Sample it; nothing less tells its law.")
-        run = _composed(self.process, self.field, self.scheme, _lengthened(times), jnp.asarray(values), jnp.asarray(observed))
-        require_finite(self.scheme, _lengthened(times), run.diverged)
+        return jnp.asarray(values), tuple(observed.tolist())
+
+    def _run(self, times: Float[Array, " visited"], values: Float[Array, " d"], observed: tuple[bool, ...]) -> AffineKernel:
+        """The kernel of the moves along the times, verified to be affine."""
+        padded = _lengthened(times)
+        run = _composed(self.process, self.field, self.scheme, padded, values, np.asarray(observed))
+        require_finite(self.scheme, padded, run.diverged)
         if not float(run.defect) <= _AFFINE:
             names = f"{type(self.scheme).__name__} with {type(self.field).__name__}"
             refuse("field", f"a step of {names} that is off its linearisation by {float(run.defect):.3g}", "an affine step", "Sample it, or use a Gaussian's field.")
@@ -180,27 +185,53 @@ def _moving(process: GaussianPath, field: Field, scheme: Scheme, t: Float[Array,
 
 def _lengthened(times: Float[Array, " visited"]) -> Float[Array, " more"]:
     """The times, begun by steps of length zero, which leave missing coordinates where they are, up to the next length that is compiled for."""
-    return padded(times, 4 ** -(-(times.size - 1).bit_length() // 2))
+    return padded(times, max(_SHORTEST, 4 ** -(-(times.size - 1).bit_length() // 2)))
 
 
 @eqx.filter_jit
-def _composed(process: GaussianPath, field: Field, scheme: Scheme, times: Float[Array, " visited"], values: Float[Array, " d"], observed: Bool[Array, " d"]) -> Run:
-    return dense(lambda t, s: _moving(process, field, scheme, t, s, values, observed), times, values.size, scheme.draws + 1)
+def _composed(
+    process: GaussianPath, field: Field, scheme: Scheme, times: Float[Array, " visited"], values: Float[Array, " d"], observed: Bool[Array, " d"] | Bool[np.ndarray, " d"]
+) -> Run[AffineKernel]:
+    return dense(lambda t, s: _moving(process, field, scheme, t, s, values, jnp.asarray(observed)), times, values.size, scheme.draws + 1)
+
+
+@eqx.filter_jit
+def _law(process: GaussianPath, t: Float[Array, ""], run: AffineKernel, values: Float[Array, " d"], observed: tuple[bool, ...], start: Law | None) -> Law:
+    whole = run.after(_replacement(process, t, values, observed))
+    return _part(whole, ~np.asarray(observed)).push(_begun(process, t, start, values.size))
+
+
+@eqx.filter_jit
+def _limit(
+    process: GaussianPath, t: Float[Array, ""], s: Float[Array, ""], down: AffineKernel, values: Float[Array, " d"], observed: tuple[bool, ...]
+) -> tuple[Float[Array, "m m"], Float[Array, " m"], Dense]:
+    """The matrix by which a cycle of a block from t to s moves missing coordinates, and their stationary mean and covariance: m = A m + b, C = A C A^T + Q."""
+    missing = ~np.asarray(observed)
+    cycle = down.after(process.kernel(s, t, values.size)).after(_replacement(process, s, values, observed))
+    chain = _part(cycle, missing, missing)
+    m = chain.b.size
+    covariance = jnp.linalg.solve(jnp.eye(m * m) - jnp.kron(chain.A, chain.A), chain.C.as_matrix().ravel()).reshape(m, m)
+    return chain.A, jnp.linalg.solve(jnp.eye(m) - chain.A, chain.b), Dense(symmetrised(covariance))
+
+
+def _begun(process: GaussianPath, t: Float[Array, ""], start: Law | None, dim: int) -> Law:
+    return Gaussian(jnp.zeros(dim), Isotropic(process.noise_variance(t), dim)) if start is None else start
 
 
 @eqx.filter_jit
 def _sampled(
-    sampler: Repaint, keys: PRNGKeyArray, values: Float[Array, "rows d"], observed: Bool[Array, "rows d"], start: Law
+    sampler: Repaint, keys: Key[Array, "n rows"], values: Float[Array, "rows d"], observed: Bool[Array, "rows d"], start: Law | None
 ) -> tuple[Float[Array, "n rows d"], Int[Array, ""]]:
     parts = sampler.process, Batching(sampler.field), sampler.scheme
     known, seen = (jnp.tile(table, (len(keys), 1)) for table in (values, observed))
     each, d, times = keys.ravel(), values.shape[1], sampler.times
+    begun = _begun(sampler.process, times[0], start, d)
 
     def noise(i: ArrayLike, count: int) -> Float[Array, "copies count d"]:
         return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, i), (count, d), values.dtype))(each)
 
     fresh = sampler.process.a(times[0]) * known + jnp.sqrt(sampler.process.noise_variance(times[0])) * noise(times.size, 1)[:, 0]
-    first = jnp.where(seen, fresh, jax.vmap(lambda key: start.sample(jax.random.fold_in(key, times.size + 1), 1)[0])(each))
+    first = jnp.where(seen, fresh, jax.vmap(lambda key: begun.sample(jax.random.fold_in(key, times.size + 1), 1)[0])(each))
 
     def move(carry, inputs):
         (x, diverged), (t, s, i) = carry, inputs
@@ -212,7 +243,7 @@ def _sampled(
     return jnp.where(seen, known, last).reshape(*keys.shape, d), diverged
 
 
-def row_keys(key: PRNGKeyArray, X: Float[np.ndarray, "rows d"], n: int, by_row: bool) -> PRNGKeyArray:
+def row_keys(key: PRNGKeyArray, X: Float[np.ndarray, "rows d"], n: int, by_row: bool) -> Key[Array, "n rows"]:
     """The keys (n, rows) of the copies of each row: of its own, or made of what it holds."""
     if not by_row:
         return jax.random.split(key, (n, len(X)))
@@ -221,7 +252,7 @@ def row_keys(key: PRNGKeyArray, X: Float[np.ndarray, "rows d"], n: int, by_row: 
 
 
 @jax.jit
-def _made(keys: PRNGKeyArray, contents: UInt32[Array, " rows"]) -> PRNGKeyArray:
+def _made(keys: Key[Array, " n"], contents: UInt32[Array, " rows"]) -> Key[Array, "n rows"]:
     return jax.vmap(lambda key: jax.vmap(lambda content: jax.random.fold_in(key, content))(contents))(keys)
 
 
@@ -252,9 +283,10 @@ def require_finite(scheme: Scheme, times: Float[Array, " visited"], diverged: In
         raise FloatingPointError(f"{type(scheme).__name__} left the finite numbers at a step from time {t:.6g} to {s:.6g}. {remedy}")
 
 
-def _replacement(process: GaussianPath, t: Float[Array, ""], values: Float[np.ndarray, " d"], observed: Bool[np.ndarray, " d"]) -> AffineKernel:
+def _replacement(process: GaussianPath, t: Float[Array, ""], values: Float[Array, " d"], observed: tuple[bool, ...]) -> AffineKernel:
     """The kernel that puts the noised observed values in their place."""
-    return AffineKernel(np.diag(1.0 - observed), process.a(t) * observed * values, Diagonal(process.noise_variance(t) * observed))
+    seen = np.asarray(observed, dtype=values.dtype)
+    return AffineKernel(np.diag(1 - seen), process.a(t) * seen * values, Diagonal(process.noise_variance(t) * seen))
 
 
 def _part(kernel: AffineKernel, rows: Bool[np.ndarray, " d"], columns: Bool[np.ndarray, " d"] | None = None) -> AffineKernel:
@@ -262,12 +294,3 @@ def _part(kernel: AffineKernel, rows: Bool[np.ndarray, " d"], columns: Bool[np.n
     out = np.flatnonzero(rows)
     A = kernel.A[out] if columns is None else kernel.A[out][:, np.flatnonzero(columns)]
     return AffineKernel(A, kernel.b[out], kernel.C.marginal(out.tolist()))
-
-
-@eqx.filter_jit
-def _stationary(chain: AffineKernel) -> tuple[Float[Array, " d"], Dense]:
-    """Mean and covariance that the kernel keeps: m = A m + b, C = A C A^T + Q."""
-    d = chain.b.size
-    again = jnp.eye(d * d) - jnp.kron(chain.A, chain.A)
-    covariance = jnp.linalg.solve(again, chain.C.as_matrix().ravel()).reshape(d, d)
-    return jnp.linalg.solve(jnp.eye(d) - chain.A, chain.b), Dense(symmetrised(covariance))

@@ -27,7 +27,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.imputation.conditionals import conditional_law
-from ensembletheory.laws import Gaussian
+from ensembletheory.laws import Gaussian, Law
 
 __all__ = ["continuous_moments", "repaint_limit"]
 
@@ -35,7 +35,7 @@ _NODES = 512
 _REACH = 38.0  # exp(-38) is below the rounding of 1
 
 
-def repaint_limit(law: Gaussian, x: Numbers, resamplings: Numbers) -> Gaussian:
+def repaint_limit(law: Law, x: Numbers, resamplings: Numbers) -> Gaussian:
     """The law that RePaint with the exact score of `law` gives the missing coordinate of one row, in infinitely many steps that are each run `resamplings` times.
 
     Args:
@@ -74,7 +74,7 @@ def continuous_moments(cov: Float[Array, "d d"], hole: int, resamplings: ArrayLi
     low, high = jnp.log(jnp.min(eigenvalues) / r) - _REACH, jnp.log(jnp.max(eigenvalues)) + _REACH
     w = jnp.exp(low + (high - low) * jnp.asarray(np.linspace(0.0, 1.0, _NODES + 1)))
     log_phi = -r * jnp.log1p(w[:, None] / eigenvalues[None, :]) @ shares
-    cross = (U[hole] / (eigenvalues[None, :] + w[:, None])) @ U[given].T
+    cross = (U[hole][None, :] / (eigenvalues[None, :] + w[:, None])) @ U[given].T
     terms = jnp.concatenate([-r * (w * jnp.exp(log_phi))[:, None] * cross, ((2 * r - 1) * w * jnp.exp(2 * log_phi))[:, None]], axis=1)
     step = (high - low) / _NODES
     fine, coarse = step * jnp.sum(terms, axis=0), 2 * step * jnp.sum(terms[::2], axis=0)
