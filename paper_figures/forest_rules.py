@@ -221,13 +221,13 @@ def _caption(data: Data) -> Caption:
     ]
     numbers = (
         Number("cases in which the mean of draws has more error than draws", sum(np.sum(_all(data, name, 0) > _all(data, name, 3)) for name in sets), "0"),
-        Number("coverage of exchangeable draws", _nominal(data), "0.8"),
+        Number("coverage of exchangeable draws", _nominal(data), "0.800"),
         Number("masks on which means of runs cover as much as runs", sum(_uncovered(data, name) for name in sets), "0"),
         Number("largest deviation from A + B / M", max(deviations), "0.000000000000"),
         Number("sets in which sampled leaves lose less", sum(_by_size(data, name, "sampled")[0] < _by_size(data, name, "exact")[0] for name in sets), "0"),
     )
     masks = len(data[f"{sets[0]} rules"])
-    text = TEXT.format(rules=len(data["rules"]), masks=masks, share=float(data["share"]), draws=int(data["draws"]), nominal="0.8", sets=len(sets))
+    text = TEXT.format(rules=len(data["rules"]), masks=masks, share=float(data["share"]), draws=int(data["draws"]), nominal="0.800", sets=len(sets))
     return Caption(text, numbers)
 
 
