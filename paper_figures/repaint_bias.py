@@ -113,7 +113,7 @@ def _draw(data: Data) -> Picture:
 
 
 def _draw_slopes(ax: Axes, data: Data) -> None:
-    letter(ax, "a", "slope / that of the conditional, infinitely many steps")
+    letter(ax, "a", "relative slope, infinitely many steps")
     r = data["resamplings"]
     ax.axhline(1.0, color=LOOKS["target"].color, linewidth=0.8)
     for rho, line, name in zip(data["correlations"], data["slopes"], STRENGTHS, strict=True):
@@ -124,7 +124,7 @@ def _draw_slopes(ax: Axes, data: Data) -> None:
 
 
 def _draw_variances(ax: Axes, data: Data) -> None:
-    letter(ax, "b", "variance / that of the conditional, infinitely many steps")
+    letter(ax, "b", "relative variance, infinitely many steps")
     ax.axhline(1.0, color=LOOKS["target"].color, linewidth=0.8)
     for line, name in zip(data["variances"], STRENGTHS, strict=True):
         curve(ax, data["resamplings"], line, LOOKS[name])
@@ -138,6 +138,8 @@ def _draw_grids(ax: Axes, data: Data) -> None:
         ax.axhline(float(floor), color=LOOKS[name].color, linewidth=0.6)
     curve(ax, data["repeats"], data["kl_continuous"], LOOKS["target"]._replace(label="infinitely many"))
     ax.set(xscale="log", yscale="log", xlabel="resamplings $r$", ylabel="KL, nats")
+    ax.set_xticks(data["repeats"][::2], labels=[f"{r:g}" for r in data["repeats"][::2]])
+    ax.minorticks_off()
     ax.legend()
 
 
@@ -147,6 +149,8 @@ def _draw_costs(ax: Axes, data: Data) -> None:
         look = LOOKS["conditional_field" if name == "conditional" else name]
         curve(ax, data["evaluations"], data[f"w2_{name}"], look, markers=True)
     ax.set(xscale="log", yscale="log", xlabel="evaluations of the field", ylabel="$W_2$")
+    ax.set_xticks(data["evaluations"], labels=[f"{n:g}" for n in data["evaluations"]])
+    ax.minorticks_off()
     ax.legend()
 
 
