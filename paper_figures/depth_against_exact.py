@@ -143,6 +143,8 @@ def _draw_path(ax: Axes, data: Data) -> None:
     best = _tuned(data["miwae"])
     curve(ax, data["stops"], np.full(len(data["stops"]), best.mean()), LOOKS["miwae"])
     ax.set(xscale="log", xlabel="steps of EM", ylabel="mean squared error")
+    ax.set_xticks(data["stops"], labels=[f"{stop}" for stop in data["stops"]])
+    ax.minorticks_off()
     ax.legend(fontsize=6)
 
 
