@@ -24,6 +24,7 @@ from ensembletheory.imputation.pooled import conditional_weights as conditional_
 from ensembletheory.imputation.pooled import pooled_draws as pooled_draws
 from ensembletheory.imputation.pooled import pooled_law as pooled_law
 from ensembletheory.imputation.pooled import pooled_mean as pooled_mean
+from ensembletheory.imputation.posterior import fit_monotone as fit_monotone
 from ensembletheory.imputation.posterior import posterior_gaussians as posterior_gaussians
 from ensembletheory.imputation.posterior import posterior_parameters as posterior_parameters
 from ensembletheory.imputation.replacement import Repaint as Repaint

@@ -38,7 +38,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from ensembletheory.errors import checked_count, refuse
 from ensembletheory.estimate import Estimate, closed_form, monte_carlo
@@ -106,15 +106,15 @@ def coverage(rows: int, missing: int, copies: int | float, level: float = 0.95, 
     if missing == 0 or copies == math.inf:
         z = stats.norm.ppf((1 + level) / 2)
         return closed_form(_two_sided(z * np.sqrt(expected_total(rows, missing, math.inf, spread) * (rows - missing))))
-    b, root = between_variance(rows, missing, spread), np.sqrt(variance_of_estimate(rows, missing, copies, spread))
+    dof, root = copies - 1, math.sqrt(variance_of_estimate(rows, missing, copies, spread))
+    slope, log_scale = (1 + 1 / copies) * between_variance(rows, missing, spread) / dof, math.log(2) * (1 - dof / 2) - math.lgamma(dof / 2)
 
     def integrand(y: float) -> float:
-        added = (1 + 1 / copies) * b * y**2 / (copies - 1)
-        total = 1 / rows + added
-        t = stats.t.ppf((1 + level) / 2, (copies - 1) * (total / added) ** 2)
-        return float(stats.chi.pdf(y, copies - 1) * _two_sided(t * np.sqrt(total) / root))
+        total = 1 / rows + slope * y**2
+        t = special.stdtrit(dof * (total / (slope * y**2)) ** 2, (1 + level) / 2)
+        return math.exp((dof - 1) * math.log(y) - y**2 / 2 + log_scale) * _two_sided(t * math.sqrt(total) / root)
 
-    low, high = stats.chi.ppf([_BOX, 1 - _BOX], copies - 1)
+    low, high = stats.chi.ppf([_BOX, 1 - _BOX], dof)
     value, error = integrate.quad(integrand, low, high, epsabs=1e-11, epsrel=1e-11, limit=400)
     return Estimate(jnp.asarray(value), jnp.asarray(error + 2 * _BOX), "quadrature")
 
@@ -150,31 +150,28 @@ def coverage_with_estimated_variance(
     """
     level = checked_level(level)
     _check(rows, missing, copies, least=2)
-    Q, U = _imputed(key, rows, missing, int(copies), checked_count("samples", samples, 2))
+    Q, U = _imputed(key, jnp.asarray(float(rows - missing)), jnp.asarray(float(missing)), int(copies), checked_count("samples", samples, 2))
     ends = np.stack(pool_estimates(Q.T, U.T, rows - 1.0 if small else math.inf).interval(level))
     low, high = stats.t.cdf(ends * np.sqrt(rows - missing), rows - missing - 1)
     return monte_carlo(jnp.asarray(high - low))
 
 
 @eqx.filter_jit
-def _imputed(key: PRNGKeyArray, rows: int, missing: int, copies: int, samples: int) -> tuple[Float[Array, "s m"], Float[Array, "s m"]]:
+def _imputed(key: PRNGKeyArray, observed: Float[Array, ""], missing: Float[Array, ""], copies: int, samples: int) -> tuple[Float[Array, "s m"], Float[Array, "s m"]]:
     """Means and variances of the copies where the observed values have mean 0 and sample variance 1."""
-    observed, shape = rows - missing, (samples, copies)
-    key_scale, key_mean, key_rest = jax.random.split(key, 3)
-    variance = (observed - 1) / _chi_square(key_scale, observed - 1, shape)
+    key_squares, key_mean = jax.random.split(key)
+    rows, dof = observed + missing, jnp.stack([observed, jnp.maximum(missing, 2.0)])[:, None, None] - 1
+    chi_squares = 2 * jax.random.gamma(key_squares, dof / 2, (2, samples, copies))
+    variance = (observed - 1) / chi_squares[0]
     # the mean of the imputed, whose variance given s2* is s2* (1/n_1 + 1/n_0), and their sum of squares about it
-    gap = jnp.sqrt(variance * (1 / observed + (1 / missing if missing else 0.0))) * jax.random.normal(key_mean, shape)
-    squares = variance * _chi_square(key_rest, missing - 1, shape)
+    gap = jnp.sqrt(variance * (1 / observed + 1 / jnp.maximum(missing, 1.0))) * jax.random.normal(key_mean, (samples, copies))
+    squares = jnp.where(missing > 1, variance * chi_squares[1], 0.0)
     U = (observed - 1 + squares + observed * missing / rows * gap**2) / (rows * (rows - 1))
     return missing / rows * gap, U
 
 
-def _chi_square(key: PRNGKeyArray, dof: int, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    return jax.random.chisquare(key, float(dof), shape) if dof > 0 else jnp.zeros(shape)
-
-
 def _two_sided(x: Any) -> Any:
-    return 2 * stats.norm.cdf(x) - 1
+    return 2 * special.ndtr(x) - 1
 
 
 def _check(rows: int, missing: int, copies: int | float, least: int = 1) -> None:

@@ -31,7 +31,7 @@ from ensembletheory.fitting.rows import read_table
 from ensembletheory.laws import Gaussian
 from ensembletheory.linalg import cholesky, substitute, symmetrised
 
-__all__ = ["monotone_order", "posterior_gaussians", "posterior_parameters"]
+__all__ = ["fit_monotone", "monotone_order", "posterior_gaussians", "posterior_parameters"]
 
 
 def posterior_gaussians(key: PRNGKeyArray, X: Numbers, members: int, *, burn_in: int = 100, spacing: int = 20, exact: bool | None = None) -> list[Gaussian]:
@@ -80,6 +80,22 @@ def posterior_parameters(
     return means * scale + location, (covs + covs.mT) / 2 * np.outer(scale, scale)
 
 
+def fit_monotone(X: Numbers) -> Gaussian:
+    """The Gaussian of largest observed-data likelihood given rows X (n, d), NaN = missing, whose holes are monotone: one regression a column, no iteration.
+
+    Raises:
+        ValueError: as `posterior_parameters` for exact draws.
+    """
+    table = read_table(X, None)
+    location, scale, order = table.location(), checked_scale(table), monotone_order(table.values)
+    if order is None:
+        refuse("X", "holes that are not monotone", "a column order in which what is missing comes last in every row", "Use fit_mixture with one component.")
+    counts = (~np.isnan(table.values)).sum(axis=0)[order]
+    d = len(order)
+    means, covs = _regressed((table.values - location) / scale, order, np.zeros((1, d, d)), counts[None].astype(float))
+    return Gaussian(means[0] * scale + location, (covs[0] + covs[0].T) / 2 * np.outer(scale, scale))
+
+
 def monotone_order(X: Numbers) -> list[int] | None:
     """An order of the columns in which a value of X (n, d) is missing only where all later ones are; None if there is none."""
     seen = ~np.isnan(np.asarray(X))
@@ -88,23 +104,31 @@ def monotone_order(X: Numbers) -> list[int] | None:
 
 
 def _monotone_draws(key: PRNGKeyArray, X: np.ndarray, order: list[int], members: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means (members, d) and covariances (members, d, d)."""
     d = len(order)
-    counts = (~np.isnan(X)).sum(axis=0)[order]
-    dof = counts - d + np.arange(d)
-    if dof.min() <= 0 or np.any(counts <= np.arange(1, d + 1)):
-        refuse("X", f"{counts.min()} values in a column", f"more than {d}, the number of columns", "Take more rows: the posterior is not a law otherwise.")
+    dof = (~np.isnan(X)).sum(axis=0)[order] - d + np.arange(d)
+    if dof.min() <= 0:
+        refuse("X", f"{dof.min() + 1} values more than columns", "at least two more in every column", "Take more rows: the posterior is not a law otherwise.")
     key_normal, key_gamma = jax.random.split(key)
-    z = np.asarray(jax.random.normal(key_normal, (members, d, d)))  # of column j: j slopes, then the mean at j
-    chi_squares = 2 * np.asarray(jax.random.gamma(key_gamma, dof / 2, (members, d)))
+    z = np.asarray(jax.random.normal(key_normal, (members, d, d)))
+    return _regressed(X, order, z, 2 * np.asarray(jax.random.gamma(key_gamma, dof / 2, (members, d))))
+
+
+def _regressed(X: np.ndarray, order: list[int], z: np.ndarray, divisors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means (members, d) and covariances (members, d, d) from the regressions of the columns on earlier ones.
+
+    A column's variance is its residual sum of squares over its `divisors` (members, d); row j of the noise z (members, d, d) moves the j slopes of column j, then its mean.
+    """
+    members, d = divisors.shape
     means, covs = np.zeros((members, d)), np.zeros((members, d, d))
     for j, column in enumerate(order):
         rows = X[~np.isnan(X[:, column])]
+        if len(rows) <= j + 1:
+            refuse("X", f"{len(rows)} values in column {column}", f"at least {j + 2}", "Its regression on the columns that are seen more often has no residuals otherwise.")
         earlier, y = rows[:, order[:j]], rows[:, column]
         centre, centred = earlier.mean(axis=0), earlier - earlier.mean(axis=0)
         root = np.linalg.cholesky(centred.T @ centred)
         fitted = np.linalg.solve(root.T, np.linalg.solve(root, centred.T @ y))
-        variance = np.sum((y - y.mean() - centred @ fitted) ** 2) / chi_squares[:, j]
+        variance = np.sum((y - y.mean() - centred @ fitted) ** 2) / divisors[:, j]
         slopes = fitted + np.sqrt(variance)[:, None] * np.linalg.solve(root.T, z[:, j, :j].T).T
         at_centre = y.mean() + np.sqrt(variance / len(y)) * z[:, j, j]
         means[:, j] = at_centre + np.sum(slopes * (means[:, :j] - centre), axis=1)
