@@ -76,7 +76,7 @@ def _judged(X, rng: np.random.Generator, grid, rules, share, sizes, duplicates, 
     holed = np.where(observed, X, np.nan)
     centre, scale = np.nanmean(holed, axis=0), np.nanstd(holed, axis=0)
     rows, fit_key, key = (holed - centre) / scale, *jax.random.split(jax.random.key(int(rng.integers(2**31))))
-    members = fit_forest(fit_key, rows, PROCESS, grid[:-1], trees=max(sizes), duplicates=duplicates)
+    members = fit_forest(fit_key, rows, PROCESS, grid[:-1], "velocity", trees=max(sizes), duplicates=duplicates)
 
     def metrics(copies: Float[Array, "L n d"]) -> np.ndarray:
         return _metrics(X, centre + scale * np.asarray(copies), observed)
@@ -165,7 +165,7 @@ def _draw_metric(ax: Axes, data: Data, name: str, column: int) -> None:
     ax.set(yticks=list(places.values()), ylim=(-0.6, len(places) - 0.4))
     ax.set_yticklabels([NAMES[rule] for rule in places] if column == 0 else [], fontsize=6.5)
     if column == 1:
-        ax.set_xscale("log")
+        ax.set_xlim(0, None)
 
 
 def _interval(ax: Axes, values: np.ndarray, place: float, look) -> None:
@@ -180,7 +180,7 @@ def _draw_losses(ax: Axes, data: Data, name: str) -> None:
         fine = np.linspace(1, trees, 100)
         curve(ax, fine, data[f"{name} {leaves} A"] + data[f"{name} {leaves} B"] / fine, look._replace(linestyle="-"))
         ax.plot(sizes, _by_size(data, name, leaves), marker=look.marker, color=look.color, linestyle="none", markersize=3)
-    ax.set(xlabel="trees $M$", ylabel="excess loss", ylim=(0, None))
+    ax.set(xlabel="trees $M$", ylabel="excess loss", ylim=(0, None), xticks=sizes[:: max(1, trees // 4)])
 
 
 def _by_size(data: Data, name: str, leaves: str) -> np.ndarray:
@@ -207,7 +207,7 @@ TEXT = r"""Forest diffusion as imputer: {rules} aggregation rules of trees, {mas
 are 0. (middle) Energy distance from the complete rows of the completed ones. (right) Share of missing values between the least and the largest draw; for exchangeable
 draws it would be {nominal} (line). The mean of independent runs covers less than one tree a run on every mask: the exceptions are 0.
 
-(bottom) Squared error of the noise prediction averaged over $M$ trees, from the exact one of the rows, less nothing: a mean over all subsets of $M$ trees, levels and fresh
+(bottom) Squared error of the noise prediction averaged over $M$ trees, from the exact one of the rows: a mean over all subsets of $M$ trees, levels and fresh
 draws. It is $A+B/M$ exactly (the largest deviation here is 0.000000000000). A tree with exact leaves, those of infinitely many duplicates, is the best function constant in
 its boxes, up to the error of the draws on which both are compared: the sets in which a tree with sampled leaves has less loss are 0 of {sets}."""
 

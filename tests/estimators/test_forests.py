@@ -218,7 +218,6 @@ def test_every_rule_completes_rows(fitted, rule):
     ("call", "message"),
     [
         (lambda: denoiser("largest", fit_forest(jax.random.key(0), X, VP, TIMES, trees=1, duplicates=1)), "`rule`: got 'largest'; expected one of mean, median"),
-        (lambda: denoiser("mean", fit_forest(jax.random.key(0), X, VP, TIMES, "velocity", trees=1, duplicates=1)), "`members`: got fields of kind 'velocity'"),
         (lambda: fit_forest(jax.random.key(0), X, VP, [0.0, 1.0]), "`times`: got 0, at which there is no noise"),
         (lambda: fit_forest(jax.random.key(0), X * [1.0, np.nan, 1.0], VP, TIMES), "`X`: got a column wholly missing"),
         (lambda: fit_forest(jax.random.key(0), X, VP, TIMES, trees=0), "`trees`: got 0"),

@@ -1,8 +1,12 @@
 """Imputation and generation by diffusion and flow models that are forests (Jolicoeur-Martineau et al. 2023), with the face of scikit-learn.
 
-Columns are standardised by what is observed of them. The source runs through equally spaced times, with boosted trees, one model a coordinate; here levels are equally
-spaced in the angle arctan(s / a), trees are grown independently, and each predicts all coordinates. All columns are taken as numbers: whole numbers and labels come back as
-numbers.
+Columns are standardised by what is observed of them. The source runs through equally spaced times, with boosted trees that predict Z, one model a coordinate; here levels are
+equally spaced in the angle arctan(s / a), what is predicted is the velocity, trees are grown independently, and each predicts all coordinates. All columns are taken as
+numbers: whole numbers and labels come back as numbers.
+
+On a path that preserves variance the velocity is a Z - s X_0 times the rate of the angle, and what is denoised is a x - s E[a Z - s X_0 | x]: where leaves are too coarse to
+tell anything, as those of few trees are in many dimensions, that is the denoiser of N(0, I). Of a noise prediction it is (x - s E[Z | x]) / a, which is far off where a is
+small.
 """
 
 from typing import Any
@@ -31,7 +35,7 @@ _angles = eqx.filter_jit(angle_grid)
 
 
 class ForestDiffusionImputer(PathImputer):
-    """Replacement sampling of a diffusion model whose noise prediction is a forest, the members combined by a rule.
+    """Replacement sampling of a diffusion model whose velocity is a forest, the members combined by a rule.
 
     `transform` gives the mean of several draws, which tends to the conditional mean of what the model samples.
 
@@ -60,7 +64,7 @@ class ForestDiffusionImputer(PathImputer):
 
     def _fit(self, key: PRNGKeyArray, X: np.ndarray) -> InUnits:
         settings = {"trees": self.trees, "duplicates": self.duplicates, "tree": self.tree, "exact_leaves": self.exact_leaves}
-        return in_units(X, lambda rows: fit_forest(key, rows, PROCESS, self._grid()[:-1], **settings))
+        return in_units(X, lambda rows: fit_forest(key, rows, PROCESS, self._grid()[:-1], "velocity", **settings))
 
     def _sampler(self) -> ForestSampler:
         return ForestSampler(self.rule, self.model_.model, self._grid(), self.resamplings)

@@ -7,8 +7,9 @@ r"""Every aggregation rule on trees: completed rows by replacement and resamplin
 | "routed" | runs: one member a row and draw, all the way |
 | "samples", "coupled" | runs: the mean of the members' completed rows, with noise of their own or one noise for all |
 
-The scores' rules need what the names leave open: "geometric" has as offset 1 + the largest magnitude of a score in any leaf, so that no entry is below -offset; "disturbed" is
-the mean with a relative error of 0.2 in the direction (1, ..., 1). A function of the members' scores is a rule too, such as `lambda scores: WeightedSum(scores, [2.0, -1.0])`.
+The scores' rules need what the names leave open: "geometric" has as offset 1 + the largest magnitude of a score in any leaf at points of at most 30 standard deviations, so
+that no entry met there is below -offset; "disturbed" is the mean with a relative error of 0.2 in the direction (1, ..., 1). A function of the members' scores is a rule too,
+such as `lambda scores: WeightedSum(scores, [2.0, -1.0])`.
 
 Not among them: weights by posterior probabilities and Feynman-Kac corrections, which need members with densities (the divergence of a tree is 0 almost everywhere, and all
 that there is of it is in its jumps), exact linear and log pools, which need laws ("routed" is the linear pool of the sampled laws), and runs that share their start only,
@@ -18,6 +19,7 @@ The rules of scores and "deviation" run one compiled program, in which the rule 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -41,6 +43,7 @@ Rule = str | Callable[[Field], Field]
 
 STEP = Ddim(eta=1.0)  # the whole noise of the posterior, and none in the step that ends in the data
 _OF_SCORES = ("mean", "median", "dominant", "geometric", "sum")
+_REACH = 30.0  # standard deviations
 _OF_RUNS = ("routed", "samples", "coupled")
 RULES = (*_OF_SCORES, "disturbed", "alternating", "deviation", *_OF_RUNS)
 
@@ -50,12 +53,12 @@ class ForestSampler(eqx.Module):
 
     Args:
         rule: a name of RULES, or a function of the stack of the members' scores.
-        members: a stack of noise predictions, one a member.
+        members: a stack of fields, one a member.
         grid: decreasing times, at which the members have trees but for the last.
         resamplings: how often a step is done; 1 is replacement.
 
     Raises:
-        ValueError: if the rule is unknown, the members predict something else, or as `Repaint`.
+        ValueError: if the rule is unknown, or as `Repaint`.
     """
 
     rule: Rule = eqx.field(static=True)
@@ -67,7 +70,7 @@ class ForestSampler(eqx.Module):
         self.rule, self.members, self.grid, self.resamplings = rule, members, as_floats("grid", grid), resamplings
 
     def __check_init__(self):
-        _require_rule(self.rule, self.members)
+        _require_rule(self.rule)
 
     def sample(self, key: PRNGKeyArray, X: Numbers, n: int = 1, by_row: bool = False) -> Float[Array, "n rows d"]:
         """`n` completed copies of the rows X (rows, d), NaN = missing, in the units that the members were trained in; `by_row` as in `Repaint.sample`.
@@ -97,17 +100,15 @@ def denoiser(rule: Rule, members: TreeField) -> Field:
     """The field E[X_0 | X_t = x] that belongs to the members' combined scores.
 
     Raises:
-        ValueError: if the rule is unknown, or the members predict something else.
+        ValueError: if the rule is unknown.
     """
-    _require_rule(rule, members)
+    _require_rule(rule)
     scores = _converted(members, "score")
     combined = _named(rule, scores, members) if isinstance(rule, str) else rule(scores)
     return convert(FieldStack(members)[0].origin, combined, "denoiser", given="score")
 
 
-def _require_rule(rule: Rule, members: TreeField) -> None:
-    if members.kind != "noise":
-        refuse("members", f"fields of kind {members.kind!r}", "noise predictions, whose scores are bounded", "Fit them with kind='noise'.")
+def _require_rule(rule: Rule) -> None:
     if not callable(rule) and rule not in RULES:
         refuse("rule", repr(rule), f"one of {', '.join(RULES)}, or a function of scores", "See ensembletheory.estimators.forests.rules.")
 
@@ -151,9 +152,15 @@ def _converted(members: TreeField, kind: str) -> Field:
 
 @eqx.filter_jit
 def _offset(members: TreeField) -> Float[Array, ""]:
-    """One more than the largest magnitude of a score in any leaf."""
-    variances = jax.vmap(lambda field: jax.vmap(field.process.noise_variance)(field.times))(members)
-    return 1 + jnp.max(jnp.abs(members.value) / jnp.sqrt(variances)[:, :, None, None])
+    """One more than the largest magnitude of a score (alpha x - a q) / (a c - s^2 alpha), q in any leaf and |x| up to the reach."""
+
+    def largest(field: TreeField, level: Int[Array, ""]) -> Float[Array, ""]:
+        t = field.times[level]
+        a, (alpha, c) = field.process.a(t), field.process.readout(field.readout, t)
+        det = a * c - field.process.noise_variance(t) * alpha
+        return (a * jnp.max(jnp.abs(field.value[level])) + jnp.abs(alpha) * _REACH) / jnp.abs(det)
+
+    return 1 + jnp.max(jax.vmap(lambda field: jax.vmap(partial(largest, field))(jnp.arange(field.times.size)))(members))
 
 
 @jax.jit
