@@ -2,7 +2,7 @@ r"""Stochastic segmentation networks (Monteiro et al. 2020): Gaussian logits who
 
     eta | x ~ N(mu(x), P(x) P(x)^T + diag d(x)),       y | eta: independent pixels with logits eta,
 
-mu, the r columns of P and log d maps that a U-Net makes of the image. With independent draws eta_1 ... eta_K minimised is
+mu, the r columns of P and log d, held between -10 and 10, maps that a U-Net makes of the image. With independent draws eta_1 ... eta_K minimised is
 
     - E log (1/K) sum_k q(y | eta_k) >= - log q(y | x)       (Jensen; equal in the limit of many draws).
 
@@ -24,6 +24,8 @@ from ensembletheory.neural.segmentation.unet import PixelHead, UNet
 from ensembletheory.segmentation import LowRankLogits
 
 __all__ = ["StochasticSegmenter", "StochasticSegmenterLearner", "ThresholdedLogits"]
+
+_LARGEST_LOG = 10.0  # of a variance: those of pixels that are sure fall without end in training
 
 
 class ThresholdedLogits(LowRankLogits):
@@ -58,7 +60,7 @@ class StochasticSegmenter(Segmenter):
     def maps(self, image: Float[Array, "H W"]) -> tuple[Float[Array, "H W"], Float[Array, "H W r"], Float[Array, "H W"]]:
         """Mean, columns of P, and the diagonal d."""
         maps = self.head(self.unet(self.exposure.of(image)))
-        return maps[..., 0], maps[..., 2:], jnp.exp(maps[..., 1])
+        return maps[..., 0], maps[..., 2:], jnp.exp(jnp.clip(maps[..., 1], -_LARGEST_LOG, _LARGEST_LOG))
 
     def likelihood(self, image: Float[Array, "H W"]) -> LowRankLogits:
         """The law that is learned."""

@@ -36,9 +36,9 @@ class Block(eqx.Module):
     kernels: tuple[Float[Array, "3 3 _ _"], ...]
     offsets: tuple[Float[Array, " _"], ...]
 
-    def __init__(self, key: PRNGKeyArray, inputs: int, outputs: int):
-        keys, sizes = jax.random.split(key), (inputs, outputs)
-        self.kernels = tuple(np.sqrt(2 / (9 * size)) * jax.random.normal(k, (3, 3, size, outputs)) for k, size in zip(keys, sizes, strict=True))
+    def __init__(self, draws: Sequence[Float[Array, " _"]], inputs: int, outputs: int):
+        sizes = inputs, outputs
+        self.kernels = tuple(np.sqrt(2 / (9 * size)) * draw.reshape(3, 3, size, outputs) for draw, size in zip(draws, sizes, strict=True))
         self.offsets = tuple(jnp.zeros(outputs) for _ in sizes)
 
     def __call__(self, x: Float[Array, "h w inputs"]) -> Float[Array, "h w outputs"]:
@@ -66,10 +66,9 @@ class UNet(eqx.Module):
     patch: int = eqx.field(static=True)
 
     def __init__(self, key: PRNGKeyArray, inputs: int, channels: Sequence[int], patch: int = 2):
-        for_down, for_up = jax.random.split(key)
-        self.down, self.patch = _descent(for_down, inputs, channels, patch), patch
-        keys = jax.random.split(for_up, len(channels))
-        self.up = tuple(Block(k, coarse + fine, fine) for k, (fine, coarse) in zip(keys, pairwise(channels), strict=False))
+        descent, ascent = _descent(inputs, channels, patch), [(coarse + fine, fine) for fine, coarse in pairwise(channels)]
+        blocks = _begun(key, [*descent, *ascent])
+        self.down, self.up, self.patch = blocks[: len(descent)], blocks[len(descent) :], patch
 
     def __call__(self, x: Float[Array, "H W inputs"]) -> Float[Array, "h w features"]:
         """The features.
@@ -129,7 +128,7 @@ class MapEncoder(eqx.Module):
 
     def __init__(self, key: PRNGKeyArray, inputs: int, outputs: int, channels: Sequence[int], patch: int = 2):
         for_down, for_last = jax.random.split(key)
-        self.down, self.patch = _descent(for_down, inputs, channels, patch), patch
+        self.down, self.patch = _begun(for_down, _descent(inputs, channels, patch)), patch
         self.last = Perceptron(for_last, channels[-1], outputs, 1, 0)
 
     def __call__(self, x: Float[Array, "H W inputs"]) -> Float[Array, " outputs"]:
@@ -197,11 +196,20 @@ def _single(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
-def _descent(key: PRNGKeyArray, inputs: int, channels: Sequence[int], patch: int) -> tuple[Block, ...]:
+def _begun(key: PRNGKeyArray, shapes: Sequence[tuple[int, int]]) -> tuple[Block, ...]:
+    """Blocks of inputs and outputs, from one draw: every draw is a program of its own to compile."""
+    sizes = [9 * before * after for inputs, after in shapes for before in (inputs, after)]
+    ends = np.cumsum(sizes)
+    draws = jnp.split(jax.random.normal(key, (int(ends[-1]),)), ends[:-1])
+    return tuple(Block(draws[2 * i : 2 * i + 2], *shape) for i, shape in enumerate(shapes))
+
+
+def _descent(inputs: int, channels: Sequence[int], patch: int) -> list[tuple[int, int]]:
+    """Inputs and outputs of the blocks on the way down."""
     if not channels:
         refuse("channels", "none", "the channels of at least one scale", "Three scales, such as (16, 32, 32), are usual here.")
     widths = [checked_count("inputs", inputs, 1) * checked_count("patch", patch, 1) ** 2, *(checked_count("channels", c, 1) for c in channels)]
-    return tuple(Block(k, before, after) for k, (before, after) in zip(jax.random.split(key, len(channels)), pairwise(widths), strict=True))
+    return list(pairwise(widths))
 
 
 def _descended(blocks: Sequence[Block], x: Float[Array, "H W C"], patch: int) -> list[Float[Array, "_ _ _"]]:
