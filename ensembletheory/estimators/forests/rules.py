@@ -34,7 +34,7 @@ from ensembletheory.fitting.rows import read_values
 from ensembletheory.imputation import Repaint
 from ensembletheory.imputation.replacement import row_keys
 from ensembletheory.pooling import Alternating, DominantField, MedianField, RelativeNoise, ScaledNoise, ShiftedGeometricField, WeightedSum
-from ensembletheory.processes import convert
+from ensembletheory.processes import GaussianPath, convert
 from ensembletheory.samplers import Ddim, Scheme
 
 __all__ = ["RULES", "ForestSampler", "Rule", "denoiser"]
@@ -80,8 +80,7 @@ class ForestSampler(eqx.Module):
         """
 
         def drawn(key: PRNGKeyArray, field: Field, scheme: Scheme) -> Float[Array, "n rows d"]:
-            process = FieldStack(self.members)[0].origin
-            return Repaint(process, field, scheme, self.grid, self.resamplings).sample(key, X, n, by_row=by_row)
+            return Repaint(_process(self.members), field, scheme, self.grid, self.resamplings).sample(key, X, n, by_row=by_row)
 
         K = len(FieldStack(self.members))
         if self.rule == "alternating":
@@ -92,7 +91,7 @@ class ForestSampler(eqx.Module):
             return drawn(key, denoiser(self.rule, self.members), ScaledNoise(STEP, jnp.asarray(K**-0.5 if self.rule == "deviation" else 1.0)))
         key_choice, key_runs = jax.random.split(key)
         keys = [key_runs] * K if self.rule == "coupled" else jax.random.split(key_runs, K)
-        runs = jnp.stack([drawn(key, field, STEP) for key, field in zip(keys, FieldStack(_converted(self.members, "denoiser")), strict=True)])
+        runs = jnp.stack([drawn(keys[k], _converted(_member(self.members, k), "denoiser"), STEP) for k in range(K)])
         return _chosen(row_keys(key_choice, read_values(X), n, by_row), runs) if self.rule == "routed" else _averaged(runs)
 
 
@@ -105,7 +104,7 @@ def denoiser(rule: Rule, members: TreeField) -> Field:
     _require_rule(rule)
     scores = _converted(members, "score")
     combined = _named(rule, scores, members) if isinstance(rule, str) else rule(scores)
-    return convert(FieldStack(members)[0].origin, combined, "denoiser", given="score")
+    return convert(_process(members), combined, "denoiser", given="score")
 
 
 def _require_rule(rule: Rule) -> None:
@@ -146,8 +145,19 @@ class _AnyRule(CombinedField):
 
 @eqx.filter_jit
 def _converted(members: TreeField, kind: str) -> Field:
-    """The stack of the members' fields as one of another kind."""
-    return eqx.filter_vmap(lambda field: convert(field.origin, field, kind))(members)
+    """A member, or the stack of all, as a field of another kind."""
+    if members.times.ndim == 1:
+        return convert(members.process, members, kind)
+    return eqx.filter_vmap(lambda field: convert(field.process, field, kind))(members)
+
+
+def _member(members: TreeField, k: int) -> TreeField:
+    """One of a stack, sliced where nothing is compiled."""
+    return jax.tree.map(lambda array: jnp.asarray(np.asarray(array)[k]), members)
+
+
+def _process(members: TreeField) -> GaussianPath:
+    return _member(members, 0).process
 
 
 @eqx.filter_jit

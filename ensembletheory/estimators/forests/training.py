@@ -18,10 +18,11 @@ A. Jolicoeur-Martineau, K. Fatras and T. Kachman, "Generating and imputing tabul
 
 from typing import NamedTuple, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from sklearn.base import clone
 from sklearn.tree import DecisionTreeRegressor
 
@@ -81,13 +82,15 @@ def fit_forest(
 
 
 def _levels(process: GaussianPath, kind: str, times: Float[np.ndarray, " L"]) -> list[Level]:
-    def at(t):
-        return process.a(t), jnp.sqrt(process.noise_variance(t)), *process.readout(kind, t)
-
-    table = np.stack(jax.jit(jax.vmap(at))(jnp.asarray(times, jnp.result_type(float))), axis=1)
+    table = np.stack(_coefficients(process, kind, jnp.asarray(times, jnp.result_type(float))), axis=1)
     if not np.all(table[:, 1] > 0):
         refuse("times", f"{np.min(times):.6g}, at which there is no noise", "times with noise", "Begin with a time later than 0.")
     return [Level(*map(float, row)) for row in table]
+
+
+@eqx.filter_jit
+def _coefficients(process: GaussianPath, kind: str, times: Float[Array, " L"]) -> tuple[Float[Array, " L"], ...]:
+    return jax.vmap(lambda t: (process.a(t), jnp.sqrt(process.noise_variance(t)), *process.readout(kind, t)))(times)
 
 
 def grown(rng: np.random.Generator, rows: Float[np.ndarray, "n d"], level: Level, duplicates: int, template: DecisionTreeRegressor, exact_leaves: bool) -> Nodes:
