@@ -94,7 +94,7 @@ class Repaint(eqx.Module):
         visited = np.repeat(np.c_[blocks, blocks[:, -1:] + 1], self.resamplings, axis=0).ravel()
         repeated = np.r_[False, (visited[1:] == visited[:-1])]
         kept = visited[~repeated]
-        return jnp.asarray(np.asarray(self.grid)[kept]) if is_concrete(self.grid) else self.grid[kept]
+        return self._part_of_grid(kept)
 
     def sample(self, key: PRNGKeyArray, X: Numbers, n: int = 1, start: Law | None = None, by_row: bool = False) -> Float[Array, "n rows d"]:
         """`n` completed copies of the rows X (rows, d), NaN = missing; what is observed is kept.
@@ -127,7 +127,7 @@ class Repaint(eqx.Module):
         """
         values, observed = self._checked(x, start)
         run = self._run(self.times, values, observed)
-        return _law(self.process, self.grid[0], run, values, observed, start)
+        return _law(self.process, self._part_of_grid(0), run, values, observed, start)
 
     def limit(self, x: Numbers) -> Gaussian:
         """The law of the missing coordinates for infinitely many resamplings, that at which the last block leaves off again and again, when its steps are affine.
@@ -137,12 +137,16 @@ class Repaint(eqx.Module):
             FloatingPointError: naming the step, if one is not finite.
         """
         values, observed = self._checked(x, None)
-        block = self.grid[-1 - self.jump :]
-        chain, mean, cov = _limit(self.process, block[0], block[-1], self._run(block, values, observed), values, observed)
+        run = self._run(self._part_of_grid(slice(-1 - self.jump, None)), values, observed)
+        chain, mean, cov = _limit(self.process, self._part_of_grid(-1 - self.jump), self._part_of_grid(-1), run, values, observed)
         largest = float(np.max(np.abs(np.linalg.eigvals(np.asarray(chain)))))
         if not largest < 1:
             refuse("grid", f"a last block that multiplies gaps by {largest:.6g}", "a factor below 1", "Take a longer block, or a scheme that contracts.")
         return Gaussian(mean, cov)
+
+    def _part_of_grid(self, places: int | slice | np.ndarray) -> Float[Array, "..."]:
+        """Times of the grid; known ones compile nothing."""
+        return jnp.asarray(np.asarray(self.grid)[places]) if is_concrete(self.grid) else self.grid[places]
 
     def _check(self, dim: int, start: Law | None) -> None:
         require_field("field", self.field, self.scheme.takes, dim)

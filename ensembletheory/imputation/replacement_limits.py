@@ -20,14 +20,18 @@ where the conditional has b = rho and C = c (1 - rho^2): replacement loses half 
 The integrals are taken by the trapezoid rule in log w, which converges geometrically.
 """
 
+from typing import cast
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
+from ensembletheory.errors import Numbers, is_concrete, refuse
 from ensembletheory.imputation.conditionals import conditional_law
+from ensembletheory.imputation.tiles import read_rows
 from ensembletheory.laws import Gaussian, Law
+from ensembletheory.laws.gaussian import is_singular
 
 __all__ = ["continuous_moments", "repaint_limit"]
 
@@ -44,24 +48,29 @@ def repaint_limit(law: Law, x: Numbers, resamplings: Numbers) -> Gaussian:
         resamplings: r >= 1; infinity gives the exact conditional.
 
     Raises:
-        ValueError: if not exactly one value is missing, r < 1, or the row does not fit the law.
+        ValueError: if not exactly one value is missing, r < 1, the law is singular, or the row does not fit it.
         TypeError: if the law is not a Gaussian.
     """
     if not isinstance(law, Gaussian):
         raise TypeError(f"`law`: got {type(law).__name__}; expected a Gaussian, for which the limit is closed. Sample Repaint instead.")
-    exact = conditional_law(law, x)
-    assert isinstance(exact, Gaussian)
-    if exact.dim != 1:
-        refuse("x", f"{exact.dim} missing values", "one", "Of several the limit is no integral: take Repaint(...).law with many steps.")
-    r = jnp.asarray(resamplings, dtype=law.mean.dtype)
+    if is_singular(law):
+        refuse("law", "a singular Gaussian", "one with a density", "Condition its regular part, or add noise to it.")
+    row = read_rows(np.asarray(x)[None], law.dim)[0]
+    holes = np.flatnonzero(np.isnan(row))
+    if holes.size != 1:
+        refuse("x", f"{holes.size} missing values", "one", "Of several the limit is no integral: take Repaint(...).law with many steps.")
+    r = resamplings if isinstance(resamplings, Array) else np.asarray(resamplings, dtype=float)
     if is_concrete(r) and not (r.ndim == 0 and float(r) >= 1):
         refuse("resamplings", f"{resamplings}", "a number >= 1", "1 is replacement without resampling.")
     if is_concrete(r) and np.isinf(r):
-        return exact
-    hole = int(np.argmax(np.isnan(np.asarray(x))))
-    given = np.delete(np.arange(law.dim), hole)
+        return cast(Gaussian, conditional_law(law, row))
+    return _limit(law, int(holes[0]), np.delete(row, holes[0]), r)
+
+
+@eqx.filter_jit
+def _limit(law: Gaussian, hole: int, seen: Float[np.ndarray, " others"] | Float[Array, " others"], r: ArrayLike) -> Gaussian:
     slopes, variance, _ = continuous_moments(law.cov, hole, r)
-    shift = slopes @ (as_floats("x", np.delete(np.asarray(x), hole)) - law.mean[given])
+    shift = slopes @ (seen - law.mean[np.delete(np.arange(law.dim), hole)])
     return Gaussian((law.mean[hole] + shift)[None], variance[None])
 
 
