@@ -88,7 +88,13 @@ def monte_carlo(draws: Float[Array, " n"]) -> Estimate:
     """
     if draws.size < 2:
         refuse("samples", f"{draws.size}", "at least 2", "One draw does not tell its error.")
-    return Estimate(jnp.mean(draws), jnp.std(draws, ddof=1) / jnp.sqrt(draws.size), "monte_carlo")
+    mean, error = _mean_and_error(draws)
+    return Estimate(mean, error, "monte_carlo")
+
+
+@jax.jit
+def _mean_and_error(draws: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    return jnp.mean(draws), jnp.std(draws, ddof=1) / jnp.sqrt(draws.size)
 
 
 def log_mean(logs: Float[Array, " n"]) -> Estimate:

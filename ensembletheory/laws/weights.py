@@ -21,14 +21,14 @@ def checked_weights(weights: Numbers | None, K: int) -> Float[Array, " K"]:
         ValueError: if the shape is not (K,), a weight is negative, or they do not sum to 1 (beyond rounding).
     """
     if weights is None:
-        return jnp.full((K,), 1 / K)
+        return jnp.asarray(np.full(K, 1 / K, jnp.result_type(float)))
     array = as_floats("weights", weights)
     if array.shape != (K,):
         refuse("weights", f"shape {array.shape}", f"({K},)", "One weight a member.")
     if is_concrete(array):
         total = float(np.sum(np.asarray(array)))
         if np.any(np.asarray(array) < 0) or abs(total - 1) > 8 * K * np.finfo(array.dtype).eps:
-            refuse("weights", f"smallest {np.min(array):.6g}, sum {total:.17g}", "weights >= 0 that sum to 1", "Divide them by their sum.")
+            refuse("weights", f"smallest {np.min(np.asarray(array)):.6g}, sum {total:.17g}", "weights >= 0 that sum to 1", "Divide them by their sum.")
     return array
 
 

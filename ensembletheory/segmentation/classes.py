@@ -30,12 +30,16 @@ def class_overlaps(labels: Numbers, others: Numbers, classes: Sequence[int]) -> 
     Raises:
         ValueError: if they are not lists of maps of whole numbers of one shape, or no class is named.
     """
+    return _overlaps(*_checked_pair(labels, others, classes))
+
+
+def _checked_pair(labels: Numbers, others: Numbers, classes: Sequence[int]) -> tuple[Array, Array, Array]:
     first, second = _checked("labels", labels), _checked("others", others)
     if first.shape[1:] != second.shape[1:]:
         refuse("others", f"maps of shape {second.shape[1:]}", f"{first.shape[1:]}", "Bring the maps to one size first.")
     if not len(classes) or len(set(classes)) < len(classes):
         refuse("classes", f"{list(classes)}", "one or more different classes", "Name those that count; leave out the background if it should not.")
-    return _overlaps(first, second, jnp.asarray(np.asarray(classes)))
+    return first, second, jnp.asarray(np.asarray(classes))
 
 
 def class_overlap_table(labels: Numbers, others: Numbers, classes: Sequence[int]) -> Float[Array, "n m"]:
@@ -44,7 +48,7 @@ def class_overlap_table(labels: Numbers, others: Numbers, classes: Sequence[int]
     Raises:
         ValueError: as `class_overlaps`.
     """
-    return _means(class_overlaps(labels, others, classes))
+    return _table(*_checked_pair(labels, others, classes))
 
 
 def class_ged_squared(labels: Numbers, others: Numbers, classes: Sequence[int], weights: Numbers | None = None, other_weights: Numbers | None = None) -> Estimate:
@@ -53,10 +57,8 @@ def class_ged_squared(labels: Numbers, others: Numbers, classes: Sequence[int], 
     Raises:
         ValueError: as `class_overlaps`, or if weights are off the simplex.
     """
-    first, second = np.asarray(labels), np.asarray(others)
-    masses = jnp.concatenate([checked_weights(weights, len(first)), -checked_weights(other_weights, len(second))])
-    maps = np.concatenate([_checked("labels", first), _checked("others", second)])
-    return closed_form(jnp.maximum(masses @ class_overlap_table(maps, maps, classes) @ masses, 0.0))
+    first, second, counted = _checked_pair(labels, others, classes)
+    return closed_form(_squared(first, second, counted, checked_weights(weights, len(first)), checked_weights(other_weights, len(second))))
 
 
 def _checked(argument: str, labels: Numbers) -> Array:
@@ -74,6 +76,13 @@ def _overlaps(first: Array, second: Array, classes: Array) -> Float[Array, "C n 
 
 
 @eqx.filter_jit
-def _means(overlaps: Float[Array, "C n m"]) -> Float[Array, "n m"]:
+def _squared(first: Array, second: Array, classes: Array, weights: Float[Array, " n"], others: Float[Array, " m"]) -> Float[Array, ""]:
+    masses, maps = jnp.concatenate([weights, -others]), jnp.concatenate([first, second])
+    return jnp.maximum(masses @ _table(maps, maps, classes) @ masses, 0.0)
+
+
+@eqx.filter_jit
+def _table(first: Array, second: Array, classes: Array) -> Float[Array, "n m"]:
+    overlaps = _overlaps(first, second, classes)
     number = jnp.sum(jnp.isfinite(overlaps), axis=0, dtype=overlaps.dtype)
     return jnp.where(number > 0, jnp.nansum(overlaps, axis=0) / jnp.maximum(number, 1.0), 1.0)

@@ -18,9 +18,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import Numbers, checked_count, refuse
 from ensembletheory.estimate import Estimate, closed_form, monte_carlo
 from ensembletheory.gains.decomposition import terms_of, weighted_sum
-from ensembletheory.laws.weights import checked_weights
 from ensembletheory.segmentation.ged import expected_overlaps, ged_squared, required_key, sampled_overlaps
-from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, checked_masks, mixture_of_masks
+from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, checked_masks, checked_members, mixture_of_masks
 from ensembletheory.segmentation.overlaps import Overlap, jaccard, table_of
 
 __all__ = ["PooledDiversity", "diversity", "diversity_of_pool", "diversity_of_samples"]
@@ -54,8 +53,7 @@ def diversity(law: MaskDistribution, overlap: Overlap = jaccard, key: PRNGKeyArr
     if isinstance(law, MaskLaw) and samples is None:
         return closed_form(_exact(law, overlap))
     number = checked_count("samples", _DEFAULT_SAMPLES if samples is None else samples, 2)
-    drawn = law.sample(required_key(key), 2 * number)
-    return monte_carlo(1 - sampled_overlaps(drawn[:number], drawn[number:], overlap))
+    return _simulated(law.sample(required_key(key), 2 * number), overlap)
 
 
 def diversity_of_samples(samples: Numbers, overlap: Overlap = jaccard) -> Float[Array, "..."]:
@@ -76,15 +74,26 @@ def diversity_of_pool(members: Sequence[MaskLaw], weights: Numbers | None = None
     Raises:
         ValueError: if there is no member, shapes differ, or the weights are off the simplex.
     """
-    pool = mixture_of_masks(members, weights)
-    shares = checked_weights(weights, len(members))
-    within = weighted_sum(shares, [diversity(member, overlap) for member in members])
-    return PooledDiversity(within, weighted_sum(shares, [ged_squared(member, pool, overlap) for member in members]), diversity(pool, overlap))
+    return _of_pool(*checked_members(members, weights), overlap)
 
 
 @eqx.filter_jit
 def _exact(law: MaskLaw, overlap: Overlap) -> Float[Array, ""]:
     return jnp.maximum(1 - expected_overlaps(law, law, overlap), 0.0)
+
+
+@eqx.filter_jit
+def _of_pool(members: list[MaskLaw], shares: Float[Array, " K"], overlap: Overlap) -> PooledDiversity:
+    pool = mixture_of_masks(members, shares)
+    within = weighted_sum(shares, [diversity(member, overlap) for member in members])
+    return PooledDiversity(within, weighted_sum(shares, [ged_squared(member, pool, overlap) for member in members]), diversity(pool, overlap))
+
+
+@eqx.filter_jit
+def _simulated(masks: Array, overlap: Overlap) -> Estimate:
+    """The mean distance of the masks of the first half of a list to those of the second."""
+    first, second = jnp.split(masks, 2)
+    return monte_carlo(1 - sampled_overlaps(first, second, overlap))
 
 
 @eqx.filter_jit

@@ -32,9 +32,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import Numbers, checked_count, refuse
 from ensembletheory.estimate import Estimate, closed_form, monte_carlo
 from ensembletheory.gains.decomposition import Decomposition, weighted_sum
-from ensembletheory.laws.weights import checked_weights
 from ensembletheory.segmentation.counts import sizes
-from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, mixture_of_masks
+from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, checked_members, mixture_of_masks
 from ensembletheory.segmentation.overlaps import Overlap, jaccard, table_of
 
 __all__ = ["expected_overlaps", "ged_decomposition", "ged_squared", "require_same_shape", "sampled_overlaps"]
@@ -60,8 +59,7 @@ def ged_squared(p: MaskDistribution, q: MaskDistribution, overlap: Overlap = jac
         return closed_form(_squared(p, q, overlap))
     first, second = jax.random.split(required_key(key))
     number = checked_count("samples", _DEFAULT_SAMPLES if samples is None else samples, 2)
-    own, others = (_two_lists(part, law, number) for part, law in ((first, p), (second, q)))
-    return monte_carlo(_terms(own, others, overlap))
+    return _simulated(p.sample(first, 2 * number), q.sample(second, 2 * number), overlap)
 
 
 def ged_decomposition(target: MaskLaw, members: Sequence[MaskLaw], weights: Numbers | None = None, overlap: Overlap = jaccard) -> Decomposition:
@@ -70,10 +68,9 @@ def ged_decomposition(target: MaskLaw, members: Sequence[MaskLaw], weights: Numb
     Raises:
         ValueError: if there is no member, shapes differ, or the weights are off the simplex.
     """
-    pool = mixture_of_masks(members, weights)
-    shares = checked_weights(weights, len(members))
-    average = weighted_sum(shares, [ged_squared(member, target, overlap) for member in members])
-    return Decomposition(average, weighted_sum(shares, [ged_squared(member, pool, overlap) for member in members]), ged_squared(pool, target, overlap))
+    laws, shares = checked_members(members, weights)
+    require_same_shape(laws[0], target)
+    return _decomposed(target, laws, shares, overlap)
 
 
 def expected_overlaps(p: MaskLaw, q: MaskLaw, overlap: Overlap) -> Float[Array, ""]:
@@ -113,12 +110,17 @@ def _squared(p: MaskLaw, q: MaskLaw, overlap: Overlap) -> Float[Array, ""]:
     return jnp.maximum(masses @ table_of(masks, masks, overlap) @ masses, 0.0)
 
 
-def _two_lists(key: PRNGKeyArray, law: MaskDistribution, n: int) -> tuple[Array, Array]:
-    drawn = law.sample(key, 2 * n)
-    return drawn[:n], drawn[n:]
+@eqx.filter_jit
+def _decomposed(target: MaskLaw, members: list[MaskLaw], shares: Float[Array, " K"], overlap: Overlap) -> Decomposition:
+    pool = mixture_of_masks(members, shares)
+    average = weighted_sum(shares, [ged_squared(member, target, overlap) for member in members])
+    return Decomposition(average, weighted_sum(shares, [ged_squared(member, pool, overlap) for member in members]), ged_squared(pool, target, overlap))
 
 
 @eqx.filter_jit
-def _terms(own: tuple[Array, Array], others: tuple[Array, Array], overlap: Overlap) -> Float[Array, " n"]:
-    """Independent and unbiased: k(S, S') + k(Y, Y') - k(S, Y) - k(S', Y')."""
-    return sampled_overlaps(*own, overlap) + sampled_overlaps(*others, overlap) - sum(sampled_overlaps(mask, other, overlap) for mask, other in zip(own, others, strict=True))
+def _simulated(masks: Array, truths: Array, overlap: Overlap) -> Estimate:
+    """Of two lists of each law, the mean of independent and unbiased terms: k(S, S') + k(Y, Y') - k(S, Y) - k(S', Y')."""
+    (mask, again), (truth, other) = jnp.split(masks, 2), jnp.split(truths, 2)
+    pairs = ((mask, again), (truth, other), (mask, truth), (again, other))
+    own, of_truths, cross, second = (sampled_overlaps(first, last, overlap) for first, last in pairs)
+    return monte_carlo(own + of_truths - cross - second)

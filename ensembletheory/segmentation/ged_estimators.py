@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from ensembletheory.errors import Numbers, as_floats, checked_count, is_concrete, refuse
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.segmentation.counts import sizes
-from ensembletheory.segmentation.ged import expected_overlaps, ged_squared
+from ensembletheory.segmentation.ged import expected_overlaps, ged_squared, require_same_shape
 from ensembletheory.segmentation.mask_law import MaskLaw, checked_masks
 from ensembletheory.segmentation.overlaps import Overlap, jaccard, table_of
 
@@ -71,13 +71,16 @@ def expected_v_statistic(p: MaskLaw, q: MaskLaw, n: int, m: int | None = None, o
     Raises:
         ValueError: if the shapes differ, or a count is not a positive whole number.
     """
-    bias = _self_distance(p, overlap) / checked_count("n", n, 1)
-    if m is not None:
-        bias = bias + _self_distance(q, overlap) / checked_count("m", m, 1)
-    return ged_squared(p, q, overlap) + closed_form(bias)
+    per_draw = [1 / checked_count("n", n, 1), 0.0 if m is None else 1 / checked_count("m", m, 1)]
+    require_same_shape(p, q)
+    return closed_form(_expected(p, q, jnp.asarray(per_draw), overlap))
 
 
 @eqx.filter_jit
+def _expected(p: MaskLaw, q: MaskLaw, per_draw: Float[Array, " 2"], overlap: Overlap) -> Float[Array, ""]:
+    return ged_squared(p, q, overlap).value + per_draw @ jnp.stack([_self_distance(p, overlap), _self_distance(q, overlap)])
+
+
 def _self_distance(law: MaskLaw, overlap: Overlap) -> Float[Array, ""]:
     """E d(S, S') - E d(S, S)."""
     number = sizes(law.masks)
@@ -98,21 +101,23 @@ def _checked(samples: Numbers, graders: Numbers, weights: Numbers | None, least:
 
 def _checked_masses(weights: Numbers | None, shape: tuple[int, ...]) -> Float[Array, "... m"]:
     if weights is None:
-        return jnp.full(shape, 1 / shape[-1])
+        return jnp.asarray(np.full(shape[-1], 1 / shape[-1], jnp.result_type(float)))
     masses = as_floats("weights", weights)
     if masses.shape not in (shape, shape[-1:]):
         refuse("weights", f"shape {masses.shape}", f"{shape} or {shape[-1:]}", "One weight a grader.")
     if is_concrete(masses):
-        least, excess = float(np.min(masses)), float(np.max(abs(np.sum(np.asarray(masses), axis=-1) - 1)))
+        values = np.asarray(masses)
+        least, excess = float(values.min()), float(abs(values.sum(axis=-1) - 1).max())
         if least < 0 or excess > 8 * shape[-1] * np.finfo(masses.dtype).eps:
             refuse("weights", f"smallest {least:.6g}, a sum {excess:.2g} from 1", "weights >= 0 that sum to 1", "Divide them by their sum.")
-    return jnp.broadcast_to(masses, shape)
+    return masses
 
 
 @eqx.filter_jit
 def _by_images(masks: Array, truths: Array, masses: Array, overlap: Overlap, drawn: bool, graders_drawn: bool) -> Float[Array, "..."]:
     """Image by image, so that what lies between stays in the cache."""
-    images = tuple(part.reshape(-1, *part.shape[masks.ndim - 3 :]) for part in (masks, truths, masses))
+    parts = masks, truths, jnp.broadcast_to(masses, truths.shape[:-2])
+    images = tuple(part.reshape(-1, *part.shape[masks.ndim - 3 :]) for part in parts)
     return jax.lax.map(lambda image: _of_image(image[0], image[1], image[2], overlap, drawn, graders_drawn), images).reshape(masks.shape[:-3])
 
 

@@ -12,6 +12,7 @@ sampling.
 from itertools import combinations
 from math import comb, lcm
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -61,7 +62,7 @@ def hungarian_iou_of_laws(p: MaskLaw, q: MaskLaw) -> Estimate:
         ImportError: without the extra `transport`.
     """
     require_same_shape(p, q)
-    return closed_form(1 - transport_cost(p.weights, q.weights, 1 - table_of(p.masks, q.masks, jaccard)))
+    return closed_form(1 - transport_cost(p.weights, q.weights, _distances(p.masks, q.masks)))
 
 
 def expected_hungarian_iou(law: MaskDistribution, graders: Numbers, n: int, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
@@ -88,6 +89,11 @@ def expected_hungarian_iou(law: MaskDistribution, graders: Numbers, n: int, key:
     drawn = law.sample(required_key(key), repeats * draws)
     tables = np.asarray(table_of(drawn, truths, jaccard)).reshape(repeats, draws, -1)
     return monte_carlo(jnp.asarray(np.array([_matched(table) for table in tables])))
+
+
+@jax.jit
+def _distances(masks: Array, others: Array) -> Float[Array, "n m"]:
+    return 1 - table_of(masks, others, jaccard)
 
 
 def _enumerated(table: np.ndarray, masses: np.ndarray, n: int) -> float:

@@ -34,7 +34,7 @@ class IndependentPixels(MaskDistribution):
         if self.probabilities.ndim != 2 or self.probabilities.size == 0:
             refuse("probabilities", f"shape {self.probabilities.shape}", "(H, W) with H, W >= 1", "n pixels without places are (1, n).")
         if is_concrete(self.probabilities) and not _on_unit_interval(np.asarray(self.probabilities)):
-            least, most = np.min(self.probabilities), np.max(self.probabilities)
+            least, most = np.min(np.asarray(self.probabilities)), np.max(np.asarray(self.probabilities))
             refuse("probabilities", f"values from {least:.6g} to {most:.6g}", "values in [0, 1]", "Put logits through a sigmoid first.")
 
     @property

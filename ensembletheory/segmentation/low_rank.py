@@ -49,7 +49,7 @@ class LowRankLogits(FactorMasks):
         if self.diagonal.shape != self.mean.shape:
             refuse("diagonal", f"shape {self.diagonal.shape}", f"{self.mean.shape}", "One variance a pixel.")
         if is_concrete(self.diagonal) and np.any(np.asarray(self.diagonal) < 0):
-            refuse("diagonal", f"smallest {np.min(self.diagonal):.6g}", "variances >= 0", "It is what the factors leave of each logit's variance.")
+            refuse("diagonal", f"smallest {np.min(np.asarray(self.diagonal)):.6g}", "variances >= 0", "It is what the factors leave of each logit's variance.")
 
     def pixel_probabilities(self) -> Float[Array, "H W"]:
         """The probability that each pixel is in the mask."""

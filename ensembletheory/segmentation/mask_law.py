@@ -21,7 +21,7 @@ from ensembletheory.errors import Numbers, checked_count, is_concrete, refuse
 from ensembletheory.laws.weights import checked_weights
 from ensembletheory.segmentation.counts import disagreements
 
-__all__ = ["MaskDistribution", "MaskLaw", "checked_masks", "mixture_of_masks"]
+__all__ = ["MaskDistribution", "MaskLaw", "checked_masks", "checked_members", "mixture_of_masks"]
 
 
 class MaskDistribution(eqx.Module):
@@ -68,7 +68,7 @@ class MaskLaw(MaskDistribution):
 
     def pixel_probabilities(self) -> Float[Array, "H W"]:
         """The probability that each pixel is in the mask."""
-        return jnp.tensordot(self.weights, self.masks.astype(self.weights.dtype), axes=1)
+        return _pixels(self)
 
     def sample(self, key: PRNGKeyArray, n: int) -> Bool[Array, "n H W"]:
         """`n` independent masks."""
@@ -97,10 +97,19 @@ def mixture_of_masks(members: Sequence[MaskLaw], weights: Numbers | None = None)
     Raises:
         ValueError: if there is no member, shapes of masks differ, or the weights are off the simplex.
     """
+    return _mixed(*checked_members(members, weights))
+
+
+def checked_members(members: Sequence[MaskLaw], weights: Numbers | None) -> tuple[list[MaskLaw], Float[Array, " K"]]:
+    """The members of a pool and their weights.
+
+    Raises:
+        ValueError: if there is no member, shapes of masks differ, or the weights are off the simplex.
+    """
     laws = list(members)
     if not laws or len({law.shape for law in laws}) > 1:
         refuse("members", f"shapes {[law.shape for law in laws]}", "one or more laws of masks of one shape", "Bring the masks to one size first.")
-    return _mixed(laws, checked_weights(weights, len(laws)))
+    return laws, checked_weights(weights, len(laws))
 
 
 def checked_masks(argument: str, masks: Numbers, shape: tuple[int, int] | None = None) -> Bool[Array, "..."]:
@@ -126,6 +135,11 @@ def checked_masks(argument: str, masks: Numbers, shape: tuple[int, int] | None =
 @eqx.filter_jit
 def _mixed(laws: list[MaskLaw], shares: Float[Array, " K"]) -> MaskLaw:
     return MaskLaw(jnp.concatenate([law.masks for law in laws]), jnp.concatenate([share * law.weights for share, law in zip(shares, laws, strict=True)]))
+
+
+@eqx.filter_jit
+def _pixels(law: MaskLaw) -> Float[Array, "H W"]:
+    return jnp.tensordot(law.weights, law.masks.astype(law.weights.dtype), axes=1)
 
 
 @eqx.filter_jit

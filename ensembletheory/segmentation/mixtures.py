@@ -82,7 +82,7 @@ class MixtureOfMasks(MaskDistribution):
             TypeError: if a member's likelihood is not known.
             ValueError: if they are not masks of this law's shape.
         """
-        return _pooled(self.weights, jnp.stack([_likelihood(member).log_prob(masks) for member in self.members], axis=-1))
+        return _pooled(self.weights, [_likelihood(member).log_prob(masks) for member in self.members])
 
 
 def _checked_members(members: Sequence[MaskDistribution], weights: Numbers | None) -> tuple[tuple[MaskDistribution, ...], Float[Array, " K"]]:
@@ -109,7 +109,8 @@ def _drawn(law: MixtureOfMasks, key: PRNGKeyArray, n: int) -> Bool[Array, "n H W
 
 
 @jax.jit
-def _pooled(weights: Float[Array, " K"], logs: Float[Array, "*n K"]) -> Float[Array, "*n"]:
+def _pooled(weights: Float[Array, " K"], of_members: list[Float[Array, "*n"]]) -> Float[Array, "*n"]:
+    logs = jnp.stack(of_members, axis=-1)
     return jnp.asarray(jax.nn.logsumexp(logs, axis=-1, b=jnp.broadcast_to(weights, logs.shape)))
 
 
@@ -192,13 +193,18 @@ def mask_kl(p: MaskDistribution, q: MaskDistribution, key: PRNGKeyArray | None =
         refuse("q", f"masks of shape {q.shape}", f"{p.shape}, as those of p", "Compare laws of masks of one image.")
     if key is not None and (samples is not None or not _listable(p)):
         masks = p.sample(key, _DEFAULT_SAMPLES if samples is None else samples)
-        return monte_carlo(_likelihood(p).log_prob(masks) - _likelihood(q).log_prob(masks))
+        return _mean_gap(_likelihood(p).log_prob(masks), _likelihood(q).log_prob(masks))
     listed = law_over_all_masks(p).merged()
     return closed_form(_summed(listed.weights, _likelihood(q).log_prob(listed.masks)))
 
 
 def _listable(law: MaskDistribution) -> bool:
     return isinstance(law, MaskLaw) or law.shape[0] * law.shape[1] <= _MOST_PIXELS
+
+
+@jax.jit
+def _mean_gap(log_p: Float[Array, " n"], log_q: Float[Array, " n"]) -> Estimate:
+    return monte_carlo(log_p - log_q)
 
 
 @jax.jit

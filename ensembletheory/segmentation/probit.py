@@ -5,6 +5,7 @@ normals (Sheppard 1899); the probability of a whole mask of n pixels is an ortha
 changes nothing.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,18 +35,18 @@ class ProbitMasks(FactorMasks):
     noise: Float[Array, "H W"]
 
     def __init__(self, mean: Numbers, loading: Numbers, noise: Numbers = 1.0):
-        self.mean, factor = checked_maps(mean, as_floats("loading", loading)[..., None])
-        self.loading, variances = factor[..., 0], as_floats("noise", noise)
+        self.loading, variances = as_floats("loading", loading), as_floats("noise", noise)
+        self.mean, _ = checked_maps(mean, _as_factor(self.loading))
         if variances.shape not in ((), self.mean.shape):
             refuse("noise", f"shape {variances.shape}", f"a number or {self.mean.shape}", "It is the variance of each pixel's own noise.")
         if is_concrete(variances) and not np.all(np.asarray(variances) > 0):
-            refuse("noise", f"smallest {np.min(variances):.6g}", "variances > 0", "Without noise of its own, a pixel is a function of the factor.")
-        self.noise = jnp.broadcast_to(variances, self.mean.shape)
+            refuse("noise", f"smallest {np.min(np.asarray(variances)):.6g}", "variances > 0", "Without noise of its own, a pixel is a function of the factor.")
+        self.noise = variances if variances.shape else _filled(variances, self.mean.shape)
 
     @property
     def factor(self) -> Float[Array, "H W 1"]:
         """What each pixel gains from a unit of the factor."""
-        return self.loading[..., None]
+        return _as_factor(self.loading)
 
     def pixel_probabilities(self) -> Float[Array, "H W"]:
         """The probability that each pixel is in the mask."""
@@ -56,6 +57,16 @@ class ProbitMasks(FactorMasks):
 
     def _noise(self, key: PRNGKeyArray, n: int) -> Float[Array, "n H W"]:
         return jnp.sqrt(self.noise)[None] * jax.random.normal(key, (n, *self.shape), self.mean.dtype)
+
+
+@jax.jit
+def _as_factor(loading: Float[Array, "*n"]) -> Float[Array, "*n 1"]:
+    return loading[..., None]
+
+
+@eqx.filter_jit
+def _filled(number: Float[Array, ""], shape: tuple[int, ...]) -> Float[Array, "H W"]:
+    return jnp.broadcast_to(number, shape)
 
 
 @jax.jit

@@ -41,8 +41,10 @@ class ProductModes(MaskDistribution):
         self.probabilities = as_floats("probabilities", probabilities)
         if self.probabilities.shape != self.regions.shape[:1]:
             refuse("probabilities", f"shape {self.probabilities.shape}", f"{self.regions.shape[:1]}", "One probability a region.")
-        if is_concrete(self.probabilities) and not (np.min(self.probabilities) >= 0 and np.max(self.probabilities) <= 1):
-            refuse("probabilities", f"values from {np.min(self.probabilities):.6g} to {np.max(self.probabilities):.6g}", "values in [0, 1]", "They are probabilities.")
+        if is_concrete(self.probabilities):
+            least, most = np.min(np.asarray(self.probabilities)), np.max(np.asarray(self.probabilities))
+            if not (least >= 0 and most <= 1):
+                refuse("probabilities", f"values from {least:.6g} to {most:.6g}", "values in [0, 1]", "They are probabilities.")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,7 +53,7 @@ class ProductModes(MaskDistribution):
 
     def pixel_probabilities(self) -> Float[Array, "H W"]:
         """The probability that each pixel is in the mask."""
-        return jnp.tensordot(self.probabilities, self.regions.astype(self.probabilities.dtype), axes=1)
+        return _pixels(self)
 
     def sample(self, key: PRNGKeyArray, n: int) -> Bool[Array, "n H W"]:
         """`n` independent masks."""
@@ -114,6 +116,11 @@ def _entropy(probabilities: Float[Array, " C"]) -> Float[Array, ""]:
 def _layer(modes: ProductModes, c: int) -> tuple[Bool[Array, "2 H W"], Float[Array, " 2"]]:
     region, chance = modes.regions[c], modes.probabilities[c]
     return jnp.stack([region, jnp.zeros_like(region)]), jnp.stack([chance, 1 - chance])
+
+
+@eqx.filter_jit
+def _pixels(modes: ProductModes) -> Float[Array, "H W"]:
+    return jnp.tensordot(modes.probabilities, modes.regions.astype(modes.probabilities.dtype), axes=1)
 
 
 @eqx.filter_jit

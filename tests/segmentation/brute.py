@@ -1,6 +1,7 @@
 """Masks as sets of pixels and laws as lists of (mask, mass), compared by loops: what the tests of GED and its kin are held against."""
 
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -24,7 +25,14 @@ def dice(a, b):
 
 
 def support(law):
-    return [(as_set(mask), float(mass)) for mask, mass in zip(law.masks, law.weights, strict=True)]
+    return [(as_set(mask), float(mass)) for mask, mass in zip(np.asarray(law.masks), np.asarray(law.weights), strict=True)]
+
+
+def pooled(laws, weights):
+    """The linear pool of laws."""
+    return SimpleNamespace(
+        masks=np.concatenate([law.masks for law in laws]), weights=np.concatenate([w * np.asarray(law.weights) for w, law in zip(weights, laws, strict=True)])
+    )
 
 
 def mean_distance(p, q, overlap=jaccard):
