@@ -164,8 +164,17 @@ def _draw_metric(ax: Axes, data: Data, name: str, column: int) -> None:
         ax.axvline(_nominal(data), color=LOOKS["target"].color, linewidth=0.8)
     ax.set(yticks=list(places.values()), ylim=(-0.6, len(places) - 0.4))
     ax.set_yticklabels([NAMES[rule] for rule in places] if column == 0 else [], fontsize=6.5)
-    if column == 1:
-        ax.set_xlim(0, None)
+    if METRICS[column] != "coverage":
+        _cut(ax, data[f"{name} rules"][..., column].mean(axis=0), float(data[f"{name} nothing"][:, column].mean()), places, rules)
+
+
+def _cut(ax: Axes, means: np.ndarray, nothing: float, places: dict[str, int], rules: list[str]) -> None:
+    """End the axis where the sum alone goes on, and write where it is."""
+    sums = means[:, rules.index("sum")]
+    end = 1.25 * max(nothing, np.delete(means, rules.index("sum"), axis=1).max())
+    ax.set_xlim(0, end)
+    if sums[-1] > end:
+        ax.text(0.97, places["sum"] - 0.16, rf"{sums[-1]:.0f} $\rightarrow$", transform=ax.get_yaxis_transform(), color=MANY.color, fontsize=6.5, ha="right", va="center")
 
 
 def _interval(ax: Axes, values: np.ndarray, place: float, look) -> None:
@@ -202,6 +211,7 @@ def _legend(ax: Axes, data: Data) -> None:
 
 
 TEXT = r"""Forest diffusion as imputer: {rules} aggregation rules of trees, {masks} masks that take {share} of the cells of each data set. Bars: intervals of 95 % over masks.
+Where the sum of scores lies off the scale, its place is written.
 
 (left) Root mean squared error of the mean of {draws} draws, in standard deviations. It is below the mean error of the single draws in all cases, as it must: the exceptions
 are 0. (middle) Energy distance from the complete rows of the completed ones. (right) Share of missing values between the least and the largest draw; for exchangeable
