@@ -12,6 +12,8 @@ from ensembletheory.estimators.density import GaussianMixtureDensity as Gaussian
 from ensembletheory.estimators.density import PpcaDensity as PpcaDensity
 from ensembletheory.estimators.density import PpcaMixtureDensity as PpcaMixtureDensity
 from ensembletheory.estimators.diffusion import DiffusionImputer as DiffusionImputer
+from ensembletheory.estimators.forests import ForestDiffusionImputer as ForestDiffusionImputer
+from ensembletheory.estimators.forests import ForestFlow as ForestFlow
 from ensembletheory.estimators.imputers import GaussianImputer as GaussianImputer
 from ensembletheory.estimators.imputers import Imputer as Imputer
 from ensembletheory.estimators.imputers import MixtureImputer as MixtureImputer
