@@ -31,7 +31,7 @@ GRADERS = {"drawings": 4, "moved": 4, "single": 1}
 
 def _compute(seed: int, size: int, noise: float, sure: float, members: list[int], ensembles: int) -> Data:
     lesion = lesion_images(jax.random.key(seed), 1, size)
-    readings, chances = np.asarray(lesion.readings[0]), np.asarray(lesion.probabilities)
+    readings, chances = np.asarray(lesion.readings)[0], np.asarray(lesion.probabilities)
     low = shifted(readings, 1, 0)
     seen = np.max(readings | low, axis=0)
     truth, moved = readings[:, seen].astype(float), low[:, seen].astype(float)

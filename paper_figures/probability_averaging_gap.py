@@ -30,18 +30,18 @@ __all__ = ["FIGURE"]
 def _compute(seed: int, probabilities: list[float], pixels: list[int], mixed_pixels: int, confidence: float, size: int, images: int, shares: int) -> Data:
     a = np.asarray(probabilities)
     data = {"a": a, "pixels": np.array(pixels)} | _two_pixels(a)
-    data |= {"all_ged": np.array([float(_pair_gap(jnp.ones(()), n)) for n in pixels]), "all_kl": (np.array(pixels) - 1) * np.log(2)}
+    data |= {"all_ged": np.array([_pair_gap(1.0, n) for n in pixels]), "all_kl": (np.array(pixels) - 1) * np.log(2)}
     return data | _between(mixed_pixels, confidence, np.linspace(0, 1, shares)) | _lesions(seed, size, images)
 
 
 def _two_pixels(a: np.ndarray) -> Data:
     delta = (2 * a - 1) ** 2
-    return {"two_kl": (xlogy(1 + delta, 1 + delta) + xlogy(1 - delta, 1 - delta)) / 2, "two_ged": np.array([float(_pair_gap(jnp.asarray(p), 2)) for p in a])}
+    return {"two_kl": (xlogy(1 + delta, 1 + delta) + xlogy(1 - delta, 1 - delta)) / 2, "two_ged": np.array([_pair_gap(p, 2) for p in a])}
 
 
-def _pair_gap(a: Float[Array, ""], pixels: int) -> Float[Array, ""]:
+def _pair_gap(a: float, pixels: int) -> float:
     """GED^2 of the mixture of two laws with independent pixels to the average of their probabilities."""
-    return _compiled_gap(jnp.stack([jnp.full((1, pixels), a), jnp.full((1, pixels), 1 - a)]))
+    return float(_compiled_gap(jnp.asarray(np.stack([np.full((1, pixels), a), np.full((1, pixels), 1 - a)]))))
 
 
 @jax.jit
@@ -61,7 +61,7 @@ def _between(pixels: int, a: float, shares: np.ndarray) -> Data:
         truth = (1 - s) * mixed + s * averaged
         return float(choices @ (truth * np.log(truth / law)))
 
-    gap = float(_pair_gap(jnp.asarray(a), pixels))
+    gap = _pair_gap(a, pixels)
     kls = {f"kl_to_{name}": np.array([kl(s, law) for s in shares]) for name, law in (("mixed", mixed), ("averaged", averaged))}
     crossing = brentq(lambda s: kl(s, mixed) - kl(s, averaged), 0, 1)
     return {"s": shares, "ged_to_mixed": shares**2 * gap, "ged_to_averaged": (1 - shares) ** 2 * gap, "kl_crossing": crossing, "gap": gap} | kls
@@ -71,14 +71,15 @@ def _lesions(seed: int, size: int, images: int) -> Data:
     lesions = lesion_images(jax.random.key(seed), images, size)
     readings, chances = np.asarray(lesions.readings), np.asarray(lesions.probabilities)
     laws = [_without_empty(masks, chances, size**2 * 3 // 16) for masks in readings]
-    first = IndependentPixels(lesions.law(0).pixel_probabilities())
+    graders = lesions.law(0)
+    first = IndependentPixels(graders.pixel_probabilities())
     return {
         "independent": np.array([_independent(law) for law in laws]),
         "single": np.array([float(deterministic_floor(law)) for law in laws]),
-        "image": lesions.images[0],
+        "image": np.asarray(lesions.images)[0],
         "readings": readings[0][[2, 4, 5]],
         "drawn": first.sample(jax.random.key(seed), 3),
-        "best": best_mask(lesions.law(0)).mask,
+        "best": best_mask(graders).mask,
     }
 
 

@@ -22,7 +22,7 @@ def overlap_of_independent(sizes, p, q):
 @pytest.fixture(scope="module")
 def lesion():
     lesion = lesion_images(jax.random.key(FIGURE.inputs["seed"]), 1, FIGURE.inputs["size"])
-    readings = np.asarray(lesion.readings[0])
+    readings = np.asarray(lesion.readings)[0]
     regions = [readings[2], readings[4] & ~readings[2], readings[1]]
     return np.array([region.sum() for region in regions]), np.array([[(mask & region).any() for region in regions] for mask in readings], float)
 
