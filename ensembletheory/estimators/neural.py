@@ -7,7 +7,6 @@ import math
 from abc import abstractmethod
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -64,11 +63,11 @@ class _ImportanceImputer(Imputer):
         recipe = Recipe(steps=steps, learning_rate=self.learning_rate, chunk=math.gcd(steps, 100))
         return fit(key, self._learner(X.shape[1]), joined_law(rows, weights), recipe).model
 
-    def _mean(self, key: PRNGKeyArray, X: np.ndarray) -> jax.Array:
-        return self.model_.impute(key, filled(X), self.samples)[: len(X)]
+    def _mean(self, key: PRNGKeyArray, X: np.ndarray) -> np.ndarray:
+        return np.asarray(self.model_.impute(key, filled(X), self.samples))[: len(X)]
 
-    def _draws(self, key: PRNGKeyArray, X: np.ndarray, n: int) -> jax.Array:
-        return self.model_.complete(key, filled(X), n, self.samples)[:, : len(X)]
+    def _draws(self, key: PRNGKeyArray, X: np.ndarray, n: int) -> np.ndarray:
+        return np.asarray(self.model_.complete(key, filled(X), n, self.samples))[:, : len(X)]
 
     def _rows(self, d: int) -> MiwaeLearner:
         """What is trained of the rows, on d columns."""

@@ -26,6 +26,7 @@ from ensembletheory.fields import Field, require_origin
 from ensembletheory.fitting.rows import read_values
 from ensembletheory.imputation.conditionals import Model
 from ensembletheory.imputation.replacement import require_finite, row_keys, row_with_holes
+from ensembletheory.kernels import AffineKernel
 from ensembletheory.latent import Ppca, PpcaMixture
 from ensembletheory.laws import Gaussian, GaussianMixture, Law
 from ensembletheory.laws.mixture import weighted_components
@@ -90,7 +91,7 @@ class ExactConditional(ConditionalField):
     def __init__(self, process: GaussianPath, law: Model, readout: str = "score"):
         if not isinstance(law, Model):
             raise TypeError(f"`law`: got {type(law).__name__}; expected Gaussian, GaussianMixture, Ppca or PpcaMixture, whose conditionals are known. Train a network.")
-        process.readout(readout, process.horizon)
+        eqx.filter_eval_shape(process.readout, readout, process.horizon)  # refuses other kinds
         self.process, self.readout = process, readout
         self.law = law.law if isinstance(law, Ppca | PpcaMixture) else law  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -171,8 +172,15 @@ class ConditionalSampler(eqx.Module):
         """
         values, observed = row_with_holes(x)
         field = self.field.at(jnp.asarray(values), jnp.asarray(observed))
-        start = Gaussian(np.zeros(values.size), Isotropic(self.process.noise_variance(self.grid[0]), values.size))
-        return Sampler(self.process, field, self.scheme, self.grid).kernel(values.size).push(start).marginal(np.flatnonzero(~observed).tolist())
+        kernel = Sampler(self.process, field, self.scheme, self.grid).kernel(values.size)
+        return _from_noise(kernel, self.process, self.grid, tuple(np.flatnonzero(~observed).tolist()))
+
+
+@eqx.filter_jit
+def _from_noise(kernel: AffineKernel, process: GaussianPath, grid: Float[Array, " n"], missing: tuple[int, ...]) -> Law:
+    """The law of the missing coordinates after a run that is begun from noise."""
+    dim = kernel.b.size
+    return kernel.push(Gaussian(jnp.zeros(dim), Isotropic(process.noise_variance(grid[0]), dim))).marginal(missing)
 
 
 @eqx.filter_jit

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ensembletheory.errors import refuse
@@ -46,5 +47,5 @@ class Units(eqx.Module):
 
 @eqx.filter_jit
 def _moments(law: Law) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-    deviation = jnp.sqrt(jnp.diagonal(law.cov))
+    deviation = jnp.sqrt(jnp.sum(jnp.where(np.eye(law.dim, dtype=bool), law.cov, 0.0), axis=0))
     return law.mean, jnp.where(deviation > 0, deviation, 1.0)
