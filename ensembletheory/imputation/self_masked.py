@@ -175,8 +175,8 @@ def least_error(model: SelfMaskedGaussian) -> Estimate:
     column, hidden = _only(model), model.of_rows(seen=False)
     if model.law.dim == 1:
         return closed_form(hidden.cov[0, 0])
-    predictions, left = _predictions(model.law, hidden, column)
-    return expectation(predictions, _hidden_variance, (hidden.direction[column], hidden.offset, hidden.noise, left, model.law.mean[column]))
+    predictions, parts = _predictions(model.law, hidden, column)
+    return expectation(predictions, _hidden_variance, parts)
 
 
 class _Rows(NamedTuple):
@@ -290,12 +290,13 @@ def _hidden_error(hidden: ExtendedSkewNormal, law: Gaussian, column: int) -> Flo
 
 
 @eqx.filter_jit
-def _predictions(law: Gaussian, hidden: ExtendedSkewNormal, column: int) -> tuple[ExtendedSkewNormal, Float[Array, ""]]:
-    """The law of E[x_j | x_r] given that x_j hides, and the variance of x_j that is left given x_r."""
+def _predictions(law: Gaussian, hidden: ExtendedSkewNormal, column: int) -> tuple[ExtendedSkewNormal, tuple[Float[Array, ""], ...]]:
+    """The law of E[x_j | x_r] given that x_j hides, and what `_hidden_variance` needs beside it, such as the variance of x_j that is left given x_r."""
     left = _regression(law.mean, law.cov, column, np.delete(np.arange(law.dim), column))[2]
     slope = hidden.direction[column]
     predictions = Gaussian(law.mean[column][None], (law.cov[column, column] - left)[None, None])
-    return ExtendedSkewNormal(predictions, slope[None], hidden.offset, jnp.sqrt(hidden.noise**2 + slope**2 * left)), left
+    predicted = ExtendedSkewNormal(predictions, slope[None], hidden.offset, jnp.sqrt(hidden.noise**2 + slope**2 * left))
+    return predicted, (slope, hidden.offset, hidden.noise, left, law.mean[column])
 
 
 def _hidden_variance(x: Float[Array, " 1"], slope, offset, noise, left, centre) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -53,7 +53,7 @@ class PpcaMixture(LatentModel):
         if loadings.ndim != 3 or means.shape != loadings.shape[:2] or noise_variances.shape != loadings.shape[:1]:
             got = f"shapes {loadings.shape}, {means.shape}, {noise_variances.shape}"
             refuse("loadings, means, noise_variances", got, "(K, d, q), (K, d) and (K,)", "One of each a component, all with the same latent dimension.")
-        if is_concrete(noise_variances) and np.min(noise_variances) <= 0:
+        if is_concrete(noise_variances) and np.min(np.asarray(noise_variances)) <= 0:
             refuse("noise_variances", f"{float(np.min(noise_variances)):.6g}", "positive numbers", "Pass variances, not their logarithms.")
         self.weights = checked_weights(weights, loadings.shape[0])
         self.components = jax.vmap(Ppca)(loadings, means, noise_variances)

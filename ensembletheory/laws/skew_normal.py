@@ -62,7 +62,7 @@ class ExtendedSkewNormal(Law):
                 f"({parent.dim},) and scalars",
                 "One slope a coordinate.",
             )
-        if is_concrete(self.direction, self.noise) and (self.noise < 0 or not (np.any(self.direction) or self.noise > 0)):
+        if is_concrete(self.direction, self.noise) and (float(self.noise) < 0 or not (np.any(np.asarray(self.direction)) or float(self.noise) > 0)):
             refuse("noise", f"{float(self.noise):.6g}", "a number >= 0, positive where the direction is zero", "The score has to vary.")
 
     @property
@@ -166,10 +166,12 @@ def truncated_normal(uniform: Float[Array, "..."], alpha: Float[Array, "..."]) -
     direct = -special.ndtri(uniform * special.ndtr(jnp.maximum(alpha, _TAIL)))
     far = jnp.minimum(alpha, _TAIL)
     target = log_cdf(far) + jnp.log(uniform)
-    w = jnp.sqrt(far**2 - 2 * jnp.log(uniform))
-    for _ in range(_NEWTON_STEPS):
-        w = w + (log_cdf(-w) - target) / inverse_mills(-w)[0]
-    return jnp.where(alpha > _TAIL, direct, w)
+
+    def step(_, w):
+        return w + (log_cdf(-w) - target) / inverse_mills(-w)[0]
+
+    w = jax.lax.fori_loop(0, _NEWTON_STEPS, step, jnp.sqrt(far**2 - 2 * jnp.log(uniform)))
+    return jnp.where(alpha > _TAIL, direct, w)  # pyright: ignore[reportReturnType]
 
 
 def _surprise(x: Float[Array, " d"], law: ExtendedSkewNormal) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -56,7 +56,7 @@ def assert_exact(name, seed, missing):
         np.testing.assert_allclose(variance[i][missing[i]], shares @ inner, rtol=1e-9)
 
 
-@settings(max_examples=10)
+@settings(max_examples=7)
 @given(st.integers(0, 10**6), st.lists(st.integers(0, 7), min_size=ROWS, max_size=ROWS))
 def test_mixtures_are_conditioned_exactly_whatever_is_missing(seed, patterns):
     assert_exact("mixture", seed, np.array(patterns)[:, None] >> np.arange(3) & 1 > 0)
@@ -68,7 +68,8 @@ def test_other_laws_are_conditioned_exactly_under_every_mask(name):
     assert_exact(name, 5, np.arange(ROWS)[:, None] % 2**d >> np.arange(d) & 1 > 0)
 
 
-@pytest.mark.parametrize("name", ["mixture", "ppca mixture"])
+# through factors: tests/estimators/test_imputers.py holds draws of a PPCA to their moments by default
+@pytest.mark.parametrize("name", ["mixture", pytest.param("ppca mixture", marks=pytest.mark.verify)])
 def test_draws_have_the_conditional_law(name):
     law, weights, means, covs = made(name, 3)
     X = np.tile([[0.5, np.nan, np.nan], [np.nan, np.nan, np.nan], [np.nan, 1.0, -1.0], [0.1, 0.2, 0.3]], (3, 1))
