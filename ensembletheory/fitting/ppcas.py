@@ -1,8 +1,10 @@
 """Probabilistic PCA fitted to rows, which may have missing values; the mathematics is in `ppca_em`."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers, refuse
 from ensembletheory.fitting import ppca_em
@@ -49,8 +51,12 @@ def fit_ppca(X: Numbers, q: int, *, weights: Numbers | None = None, tolerance: f
 
 def as_ppca(parameters: PpcaParameters, location: np.ndarray, scale: np.ndarray) -> Ppca:
     """The PPCA in the user's coordinates; every entry of `scale` is the same."""
-    unit = float(scale[0])
-    return Ppca(parameters.loadings * unit, parameters.mean * unit + jnp.asarray(location), parameters.noise_variance * unit**2)
+    return Ppca(*_rescaled(parameters, jnp.asarray(location), jnp.asarray(scale[0])))
+
+
+@jax.jit
+def _rescaled(parameters: PpcaParameters, location: Float[Array, " d"], unit: Float[Array, ""]) -> tuple[Float[Array, "d q"], Float[Array, " d"], Float[Array, ""]]:
+    return parameters.loadings * unit, parameters.mean * unit + location, parameters.noise_variance * unit**2
 
 
 def checked_rank(q: int, table: Table) -> int:
