@@ -40,13 +40,12 @@ from ensembletheory.laws import Gaussian, Law
 from ensembletheory.linalg import symmetrised
 from ensembletheory.processes import GaussianPath
 from ensembletheory.samplers.grids import check_grid, padded
-from ensembletheory.samplers.linearisation import Move, Run, dense
+from ensembletheory.samplers.linearisation import Move, Run, dense, rounding
 from ensembletheory.samplers.scheme import Scheme
 
 __all__ = ["Repaint", "require_finite", "row_keys", "row_with_holes"]
 
 _SHORTEST = 1024  # moves of a run that is compiled for
-_AFFINE = 1e-9  # the largest relative defect of a step that counts as rounding
 
 
 class Repaint(eqx.Module):
@@ -167,7 +166,7 @@ class Repaint(eqx.Module):
         padded = _lengthened(times)
         run = _composed(self.process, self.field, self.scheme, padded, values, np.asarray(observed))
         require_finite(self.scheme, padded, run.diverged)
-        if not float(run.defect) <= _AFFINE:
+        if not float(run.defect) <= rounding(run.defect):
             names = f"{type(self.scheme).__name__} with {type(self.field).__name__}"
             refuse("field", f"a step of {names} that is off its linearisation by {float(run.defect):.3g}", "an affine step", "Sample it, or use a Gaussian's field.")
         return run.kernel

@@ -26,6 +26,7 @@ from ensembletheory.samplers.likelihood import hutchinson_log_prob as hutchinson
 from ensembletheory.samplers.likelihood import hutchinson_variance as hutchinson_variance
 from ensembletheory.samplers.line import densities_on_the_line as densities_on_the_line
 from ensembletheory.samplers.line import density_on_the_line as density_on_the_line
+from ensembletheory.samplers.matched_covariance import MatchedCovariance as MatchedCovariance
 from ensembletheory.samplers.midpoint import Midpoint as Midpoint
 from ensembletheory.samplers.rk4 import Rk4 as Rk4
 from ensembletheory.samplers.sampler import Sampler as Sampler

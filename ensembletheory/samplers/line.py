@@ -18,12 +18,12 @@ from jaxtyping import Array, Float
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.laws import Law
+from ensembletheory.samplers.linearisation import rounding
 from ensembletheory.samplers.sampler import Sampler
 
 __all__ = ["densities_on_the_line", "density_on_the_line"]
 
 _LOST = 1e-6  # mass that may leave the points
-_AFFINE = 1e-9
 
 
 def density_on_the_line(sampler: Sampler, start: Law, points: Numbers) -> Float[Array, " n"]:
@@ -55,7 +55,7 @@ def densities_on_the_line(samplers: Sequence[Sampler], start: Law, points: Numbe
             if scheme.draws != 1:
                 refuse("samplers", f"{type(scheme).__name__}, with {scheme.draws} draws a step", "one draw a step", "Use EulerMaruyama or Ddpm.")
     densities, defect, ratio = _carried(list(samplers), start, x)
-    _require_resolved(float(defect), float(ratio), np.asarray(densities).sum(axis=1) * float(x[1] - x[0]))
+    _require_resolved(defect, float(ratio), np.asarray(densities).sum(axis=1) * float(x[1] - x[0]))
     return densities
 
 
@@ -67,9 +67,9 @@ def _checked_points(points: Numbers) -> Float[Array, " n"]:
     return x
 
 
-def _require_resolved(defect: float, ratio: float, masses: np.ndarray) -> None:
-    if not defect <= _AFFINE:
-        refuse("samplers", f"steps that are off an affine function of their draw by {defect:.3g}", "steps affine in the draw", "Sample them.")
+def _require_resolved(defect: Float[Array, ""], ratio: float, masses: np.ndarray) -> None:
+    if not float(defect) <= rounding(defect):
+        refuse("samplers", f"steps that are off an affine function of their draw by {float(defect):.3g}", "steps affine in the draw", "Sample them.")
     if not ratio >= 1:
         refuse("points", f"noise of a step {ratio:.3g} times as wide as their spacing", "noise at least as wide", "Use more points, or longer last steps.")
     if not np.all(np.abs(masses - 1) <= _LOST):

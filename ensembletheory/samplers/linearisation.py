@@ -2,7 +2,7 @@ r"""The exact kernel of a run whose steps are affine, read off the steps themsel
 
 A step x -> A x + b + sum_j B_j z_j is linearised at 0, in all directions (dense) or, where every coordinate goes its own way, in the direction of the vector of ones
 (coordinatewise: A and B_j are then diagonal and their products with ones are their diagonals). Either form is compared with the step itself at a random point with random
-draws: a step that is not affine, or not coordinatewise, shows there as a defect. Kernels are composed as they come:
+draws: a step that is not affine, or not coordinatewise, shows there as a defect above `rounding`. Kernels are composed as they come:
 
     A <- A_k A,     b <- A_k b + b_k,     C <- A_k C A_k^T + sum_j B_j B_j^T.
 """
@@ -19,12 +19,13 @@ from ensembletheory.covariance import Dense, Diagonal
 from ensembletheory.kernels import AffineKernel, DiagonalKernel
 from ensembletheory.linalg import symmetrised
 
-__all__ = ["K", "Run", "coordinatewise", "dense"]
+__all__ = ["K", "Run", "coordinatewise", "dense", "rounding"]
 
 Move = Callable[[Float[Array, " d"], Float[Array, "m d"]], Float[Array, " d"]]
 
 
 K = TypeVar("K", AffineKernel, DiagonalKernel)
+_ROUNDING, _EPSILONS = 1e-9, 64  # relative, and in units of the precision where that is coarser: defects of affine steps were seen up to two
 
 
 class Run(eqx.Module, Generic[K]):
@@ -33,6 +34,11 @@ class Run(eqx.Module, Generic[K]):
     kernel: K
     defect: Float[Array, ""]
     diverged: Int[Array, ""]
+
+
+def rounding(defect: Array) -> float:
+    """The largest relative defect of affinity that counts as rounding in the precision of `defect`: 1e-9 in 64 bits, 8e-6 in 32."""
+    return max(_ROUNDING, _EPSILONS * float(jnp.finfo(defect.dtype).eps))
 
 
 def dense(move: Callable[[Array, Array], Move], grid: Float[Array, " n"], dim: int, draws: int) -> Run[AffineKernel]:

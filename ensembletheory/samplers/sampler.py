@@ -21,13 +21,12 @@ from ensembletheory.laws import Law, standard_normal
 from ensembletheory.laws.law import checked_point
 from ensembletheory.processes import Clock, Process
 from ensembletheory.samplers.grids import check_grid
-from ensembletheory.samplers.linearisation import K, Run, coordinatewise, dense
+from ensembletheory.samplers.linearisation import K, Run, coordinatewise, dense, rounding
 from ensembletheory.samplers.scheme import Scheme
 
 __all__ = ["Sampler"]
 
 _NEWTON_STEPS = 3
-_AFFINE = 1e-9  # the largest relative defect of a step that counts as rounding
 
 
 class Sampler(eqx.Module):
@@ -109,7 +108,7 @@ class Sampler(eqx.Module):
         """
         if along_axes(start) and is_concrete(self.grid):
             run = self._linearised(_coordinatewise, start.dim)
-            if is_concrete(run.defect) and float(run.defect) <= _AFFINE:
+            if is_concrete(run.defect) and float(run.defect) <= rounding(run.defect):
                 return run.kernel.push(start)
         return self.kernel(start.dim).push(start)
 
@@ -156,7 +155,7 @@ class Sampler(eqx.Module):
         return run
 
     def _verified(self, run: Run[K]) -> K:
-        if is_concrete(run.defect) and not float(run.defect) <= _AFFINE:
+        if is_concrete(run.defect) and not float(run.defect) <= rounding(run.defect):
             names = f"{type(self.scheme).__name__} with {type(self.field).__name__}"
             refuse("field", f"a step of {names} that is off its linearisation by {float(run.defect):.3g}", "an affine step", "Sample it, or use a Gaussian's field.")
         return run.kernel

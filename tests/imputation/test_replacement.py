@@ -10,8 +10,7 @@ from ensembletheory.fields import Field
 from ensembletheory.imputation import Repaint, repaint_limit
 from ensembletheory.laws.gaussian import singular_gaussian
 from ensembletheory.processes import LinearInterpolant, VariancePreserving
-from ensembletheory.samplers import Ddim, EulerMaruyama
-from ensembletheory.samplers.matched_covariance import MatchedCovariance
+from ensembletheory.samplers import Ddim, EulerMaruyama, MatchedCovariance
 from tests.helpers import assert_mean
 
 VP = VariancePreserving()
@@ -21,6 +20,7 @@ LAW = et.Gaussian(MEAN, COV)
 ROW = np.array([np.nan, 0.3, -1.0])
 GRID = np.linspace(1.0, 0.0, 7) ** 2
 DENOISER = VP.denoiser(LAW)
+LINEAR = LinearInterpolant()
 
 
 def signal(t):
@@ -74,6 +74,21 @@ def test_its_law_is_that_of_the_moves_one_by_one(r, jump, row):
     mean, cov = composed(GRID, r, jump, row)
     np.testing.assert_allclose(law.mean, mean, rtol=1e-7, atol=1e-9)  # roots of covariances are taken near zero
     np.testing.assert_allclose(law.cov, cov, rtol=1e-7, atol=1e-9)
+
+
+def test_in_single_precision_it_has_its_law_and_its_limit():
+    """Float32 rounds each of the four steps to 1e-7; 1 - a^2 loses two digits more near the data."""
+    with jax.enable_x64(False):
+        path = VariancePreserving()
+        sampler = Repaint(path, path.denoiser(et.Gaussian(MEAN, COV)), Ddim(1.0), np.linspace(1.0, 0.0, 5))
+        law, limit = sampler.law(ROW), sampler.limit(ROW)
+        assert law.mean.dtype == np.float32
+        mean, cov = composed(np.linspace(1.0, 0.0, 5), 1, 1, ROW, ancestral)
+        np.testing.assert_allclose(law.mean, mean, rtol=1e-4)
+        np.testing.assert_allclose(law.cov, cov, rtol=1e-4)
+        often, cov = composed(np.linspace(1.0, 0.0, 5), 200, 1, ROW, ancestral)
+        np.testing.assert_allclose(limit.mean, often, rtol=1e-4)
+        np.testing.assert_allclose(limit.cov, cov, rtol=1e-4)
 
 
 def test_without_a_condition_the_exact_step_samples_the_data():
@@ -172,8 +187,9 @@ class _Pieces(Field):
         (lambda: Repaint(VP, DENOISER, Ddim(), GRID, jump=4), "`jump`: got 4 for 6 steps"),
         (lambda: Repaint(VP, DENOISER, Ddim(), GRID, resamplings=0), "`resamplings`: got 0"),
         (lambda: Repaint(VP, DENOISER, EulerMaruyama(), GRID), "`field`: got a denoiser"),
-        (lambda: Repaint(LinearInterpolant(), DENOISER, Ddim(), GRID), "another process"),
+        (lambda: Repaint(LINEAR, DENOISER, Ddim(), GRID), "another process"),
         (lambda: Repaint(VP, DENOISER, Ddim(), GRID[::-1]), "decreasing times"),
+        (lambda: Repaint(LINEAR, LINEAR.denoiser(LAW), MatchedCovariance(), GRID), "`grid`: got a first time of 1, at which a_t = 0"),
         (lambda: Repaint(VP, _Pieces(), Ddim(), GRID).law(ROW), "in pieces only"),
         (lambda: Repaint(VP, DENOISER, Ddim(), GRID).law([1.0, 2.0, 3.0]), "without a missing value"),
         (lambda: Repaint(VP, DENOISER, Ddim(), GRID).law([[np.nan]]), "one row"),
