@@ -4,8 +4,11 @@ Each layer is one matrix (W b), begun with independent normal entries of varianc
 (He et al. 2015), and 1 in the last and for f = tanh. (A gain of 1/3, the default elsewhere, leaves deep narrow networks all but constant for the first thousands of steps.)
 """
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -38,6 +41,18 @@ class Perceptron(eqx.Module):
         gains = [1.0 if activation is jnp.tanh else 2.0] * depth + [1.0]
         self.activation = activation
         self.layers = tuple(np.sqrt(gain / shape[1]) * draw.reshape(shape) for gain, shape, draw in zip(gains, shapes, draws, strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, with an activation that has a name by its name: compiled functions of JAX do not pickle."""
+        f = self.activation
+        module, name = getattr(f, "__module__", ""), getattr(f, "__qualname__", "")
+        return vars(self) | ({"activation": (module, name)} if getattr(sys.modules.get(module), name, None) is f else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        f = state["activation"]
+        fields = state | ({"activation": getattr(import_module(f[0]), f[1])} if isinstance(f, tuple) else {})
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         """The outputs at one point."""
