@@ -9,11 +9,11 @@ from jaxtyping import PRNGKeyArray
 
 from ensembletheory.errors import checked_count
 from ensembletheory.estimators.density import filled
-from ensembletheory.estimators.diffusion import InUnits, PathImputer, in_units
+from ensembletheory.estimators.diffusion import InUnits, PathImputer, diffusion_grid, in_units
 from ensembletheory.imputation import ConditionalSampler
 from ensembletheory.neural import ConditionalLearner, Recipe, fit, joined_law
 from ensembletheory.processes import LinearInterpolant, VariancePreserving
-from ensembletheory.samplers import ExponentialIntegrator, Heun, angle_grid, uniform_grid
+from ensembletheory.samplers import ExponentialIntegrator, Heun, uniform_grid
 
 __all__ = ["FlowMatchingImputer", "ScoreMatchingImputer"]
 
@@ -67,7 +67,7 @@ class ScoreMatchingImputer(_NetworkImputer):
 
     def _sampler(self) -> ConditionalSampler:
         process = VariancePreserving()
-        return ConditionalSampler(process, self.model_.model, ExponentialIntegrator(), angle_grid(process, self.grid_steps, _END))
+        return ConditionalSampler(process, self.model_.model, ExponentialIntegrator(), diffusion_grid(process, self.grid_steps, _END))
 
 
 class FlowMatchingImputer(_NetworkImputer):

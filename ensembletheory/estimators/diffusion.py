@@ -6,8 +6,9 @@ it uses the field of whole rows, as one would use a trained one, and shows what 
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import refuse
 from ensembletheory.estimators.density import filled
@@ -57,6 +58,12 @@ def in_units(X: np.ndarray, model: Any) -> InUnits:
     table = Table(X, np.ones(len(X), X.dtype))
     location, scale = table.location(), table.scale()
     return InUnits(model((X - location) / scale), location, scale)
+
+
+@eqx.filter_jit
+def diffusion_grid(process: VariancePreserving, steps: int, end: float) -> Float[Array, " n"]:
+    """`angle_grid`, compiled as a whole."""
+    return angle_grid(process, steps, end)
 
 
 class DiffusionImputer(PathImputer):
@@ -110,7 +117,7 @@ class DiffusionImputer(PathImputer):
         return in_units(X, lambda rows: fit_mixture(key, rows, self.n_components, **steering))
 
     def _sampler(self) -> ConditionalSampler | Repaint:
-        grid, law = angle_grid(_PROCESS, self.steps), self.model_.model
+        law = self.model_.model
         if self.method == "conditional":
-            return ConditionalSampler(_PROCESS, ExactConditional(_PROCESS, law, "velocity"), Heun(), angle_grid(_PROCESS, self.steps, 1e-4))
-        return Repaint(_PROCESS, _PROCESS.denoiser(law), Ddim(1.0), grid, self.resamplings, self.jump)
+            return ConditionalSampler(_PROCESS, ExactConditional(_PROCESS, law, "velocity"), Heun(), diffusion_grid(_PROCESS, self.steps, 1e-4))
+        return Repaint(_PROCESS, _PROCESS.denoiser(law), Ddim(1.0), diffusion_grid(_PROCESS, self.steps, 0.0), self.resamplings, self.jump)
