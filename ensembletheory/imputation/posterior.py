@@ -14,6 +14,12 @@ Draws of the conditional at one estimate of the parameters (improper) leave out 
    rows; it begins at the estimate of largest likelihood, and its draws are taken `spacing` sweeps apart after `burn_in`. Missing values are drawn without a second
    factorisation: y ~ N(mu, S) is moved to y + S_:o S_oo^{-1} (x_o - y_o), which has the conditional law of x given x_o.
 
+*When it is a law* (derived here): if and only if more than d rows are complete and lie in no common hyperplane, whatever else is seen. Those rows alone give a posterior that
+is a law, and the others have a finite density under it. Where d or fewer are complete they share a hyperplane: let the variance s of S across it be small. Rows with holes hold
+a part of its normal only and bound nothing there; each complete row brings s^{-1/2}, and takes it back as the d parameters of the hyperplane must meet it to within s^{1/2}.
+What is left of the prior, s^{-(d+1)/2}, has no integral at 0. So two columns never seen together, or three seen in pairs only, have no posterior: data augmentation would run,
+inconspicuously for a while, and end in a singular covariance.
+
 **Bootstrap**: the estimate of largest likelihood of resampled rows, by EM; `bootstrap_mixtures` of one component. Its spread is that of the posterior up to O(1/n).
 """
 
@@ -32,6 +38,8 @@ from ensembletheory.laws import Gaussian
 from ensembletheory.linalg import cholesky, substitute, symmetrised
 
 __all__ = ["fit_monotone", "monotone_order", "posterior_gaussians", "posterior_parameters"]
+
+_REMEDY = "Take more rows or fewer columns, or fit resampled rows instead: `bootstrap_mixtures`."
 
 
 def posterior_gaussians(key: PRNGKeyArray, X: Numbers, members: int, *, burn_in: int = 100, spacing: int = 20, exact: bool | None = None) -> list[Gaussian]:
@@ -55,13 +63,15 @@ def posterior_parameters(
         key: chooses the draws.
         X: rows (n, d); NaN = missing (at random).
         members: how many.
-        burn_in: sweeps of data augmentation before the first draw.
+        burn_in: sweeps of data augmentation before the first draw. A sweep forgets all but about the largest fraction of missing information: where 0.99 of what some
+            parameter needs is missing, 100 sweeps leave a third of what they began with, so let `burn_in` and `spacing` grow with 1 / (1 - that fraction).
         spacing: sweeps from one draw to the next.
         exact: whether to draw exactly, for which holes have to be monotone; by default wherever they are.
 
     Raises:
         ValueError: if X is not a table of numbers with NaN for missing; holds an infinity, a constant column, or a row or column wholly missing; if an argument is out of
-            range; if there are too few rows for a posterior; or if exact draws are asked for and the holes are not monotone.
+            range; if the posterior is not a law, the complete rows being d or fewer or in one hyperplane; if a draw is not finite; or if exact draws are asked for and the
+            holes are not monotone.
 
     Warns:
         NotConverged: if the fit at which data augmentation begins reached the largest number of iterations.
@@ -69,14 +79,16 @@ def posterior_parameters(
     table = read_table(X, None)
     members, burn_in, spacing = at_least("members", members, 1), at_least("burn_in", burn_in, 0), at_least("spacing", spacing, 1)
     location, scale = table.location(), checked_scale(table)
-    order = monotone_order(table.values)
+    order, standardised = monotone_order(table.values), (table.values - location) / scale
+    _check_proper(standardised)
     if exact and order is None:
         refuse("exact", "True for holes that are not monotone", "a column order in which what is missing comes last in every row", "Leave it out for data augmentation.")
-    standardised = (table.values - location) / scale
     if order is not None and exact is not False:
         means, covs = _monotone_draws(key, standardised, order, members)
     else:
         means, covs = _augmented_draws(key, standardised, members, burn_in, spacing)
+    if not (np.isfinite(means).all() and np.isfinite(covs).all()):
+        refuse("X", "draws of its posterior that are not finite", "rows that bound the parameters well within the range of floating point", _REMEDY)
     return means * scale + location, (covs + covs.mT) / 2 * np.outer(scale, scale)
 
 
@@ -103,11 +115,22 @@ def monotone_order(X: Numbers) -> list[int] | None:
     return order.tolist() if np.all(seen[:, order[:-1]] >= seen[:, order[1:]]) else None
 
 
+def _check_proper(X: np.ndarray) -> None:
+    """Refuse rows for which the posterior is not a law.
+
+    Raises:
+        ValueError: naming the rows.
+    """
+    complete, d = X[~np.isnan(X).any(axis=1)], X.shape[1]
+    if len(complete) <= d:
+        refuse("X", f"{len(complete)} complete rows", f"at least {d + 1}, one more than columns", f"The posterior is not a law otherwise. {_REMEDY}")
+    if np.linalg.matrix_rank(complete - complete.mean(axis=0)) < d:
+        refuse("X", "complete rows in one hyperplane", f"at least {d + 1} in no common one", f"The posterior is not a law otherwise. {_REMEDY}")
+
+
 def _monotone_draws(key: PRNGKeyArray, X: np.ndarray, order: list[int], members: int) -> tuple[np.ndarray, np.ndarray]:
     d = len(order)
     dof = (~np.isnan(X)).sum(axis=0)[order] - d + np.arange(d)
-    if dof.min() <= 0:
-        refuse("X", f"{dof.min() + 1} values more than columns", "at least two more in every column", "Take more rows: the posterior is not a law otherwise.")
     key_normal, key_gamma = jax.random.split(key)
     z = np.asarray(jax.random.normal(key_normal, (members, d, d)))
     return _regressed(X, order, z, 2 * np.asarray(jax.random.gamma(key_gamma, dof / 2, (members, d))))
@@ -139,9 +162,6 @@ def _regressed(X: np.ndarray, order: list[int], z: np.ndarray, divisors: np.ndar
 
 
 def _augmented_draws(key: PRNGKeyArray, X: np.ndarray, members: int, burn_in: int, spacing: int) -> tuple[np.ndarray, np.ndarray]:
-    n, d = X.shape
-    if n <= d:
-        refuse("X", f"{n} rows", f"more than {d}, the number of columns", "Take more rows: the posterior is not a law otherwise.")
     key_fit, key_sweeps = jax.random.split(key)
     fit = fit_mixture(key_fit, X, 1, starts=1)
     seen = ~np.isnan(X)

@@ -6,7 +6,7 @@ import pytest
 from scipy import optimize, stats
 
 import ensembletheory as et
-from ensembletheory.imputation import conditional_weights, fit_monotone, pooled_draws, pooled_law, pooled_mean, posterior_parameters
+from ensembletheory.imputation import conditional_weights, fit_monotone, pooled_draws, pooled_law, pooled_mean, posterior, posterior_parameters
 from ensembletheory.imputation.posterior import monotone_order
 from tests.helpers import assert_mean, spd
 
@@ -74,12 +74,59 @@ def test_orders_of_columns():
     assert monotone_order(np.array([[1.0, np.nan], [np.nan, 1.0]])) is None
 
 
+IN_PAIRS = np.where(np.arange(15)[:, None] % 3 == np.arange(3), np.nan, ROWS[:15])  # no row is complete, every pair of columns is seen five times
+APART = np.where(np.arange(24)[:, None] // 12 == np.arange(2), np.nan, ROWS[:, :2])  # two columns never seen together
+
+
+def augmented(X, sweeps):
+    """Log-determinants of the correlations that a Gibbs sampler in NumPy and SciPy visits."""
+    rng, seen = np.random.default_rng(0), ~np.isnan(X)
+    mean, cov, visited = np.nanmean(X, axis=0), np.diag(np.nanvar(X, axis=0)), []
+    for _ in range(sweeps):
+        Z = X.copy()
+        for row, o in zip(Z, seen, strict=True):
+            slopes = np.linalg.solve(cov[np.ix_(o, o)], cov[np.ix_(o, ~o)])
+            rest = cov[np.ix_(~o, ~o)] - cov[np.ix_(~o, o)] @ slopes
+            row[~o] = mean[~o] + (row[o] - mean[o]) @ slopes + np.sqrt(np.maximum(np.diag(rest), 0)) * rng.normal(size=(~o).sum())  # one hole a row
+        centre = Z.mean(axis=0)
+        cov = stats.invwishart(len(X) - 1, (Z - centre).T @ (Z - centre)).rvs(random_state=rng)
+        mean = rng.multivariate_normal(centre, cov / len(X))
+        visited.append(np.linalg.slogdet(cov / np.sqrt(np.outer(np.diag(cov), np.diag(cov))))[1])
+        if visited[-1] < -20:
+            break
+    return visited
+
+
+@pytest.mark.verify
+def test_without_more_complete_rows_than_columns_the_chain_ends_in_a_singular_covariance():
+    """Every pair of columns is seen in as many rows in both cases."""
+    assert augmented(IN_PAIRS, 4_000)[-1] < -20
+    assert min(augmented(np.vstack([IN_PAIRS, ROWS[15:19]]), 4_000)) > -20
+
+
+def test_four_complete_rows_of_three_columns_are_enough():
+    holed = np.vstack([IN_PAIRS[:4], ROWS[15:19]])
+    means, covs = posterior_parameters(jax.random.key(5), holed, 3, burn_in=20, spacing=5)
+    assert np.isfinite(means).all()
+    assert np.linalg.eigvalsh(covs).min() > 0
+
+
+def test_draws_that_are_not_finite_are_refused(monkeypatch):
+    monkeypatch.setattr(posterior, "_augmented_draws", lambda *_: (np.full((1, 3), np.nan), np.ones((1, 3, 3))))
+    with pytest.raises(ValueError, match="not finite; expected rows that bound"):
+        posterior_parameters(jax.random.key(0), np.vstack([IN_PAIRS, ROWS]), 1)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: posterior_parameters(jax.random.key(0), ROWS[:3], 5), "`X`: got"),
+        (lambda: posterior_parameters(jax.random.key(0), ROWS[:3], 5), "`X`: got 3 complete rows; expected at least 4"),
+        (lambda: posterior_parameters(jax.random.key(0), np.vstack([IN_PAIRS[:2], ROWS[2:5]]), 5), "`X`: got 3 complete rows"),
+        (lambda: posterior_parameters(jax.random.key(0), IN_PAIRS, 5), "`X`: got 0 complete rows"),
+        (lambda: posterior_parameters(jax.random.key(0), APART, 5), "The posterior is not a law"),
+        (lambda: posterior_parameters(jax.random.key(0), np.vstack([IN_PAIRS[:3], np.repeat(ROWS[:2], 2, axis=0)]), 5), "complete rows in one hyperplane"),
         (lambda: posterior_parameters(jax.random.key(0), ROWS, 0), "`members`: got 0"),
-        (lambda: posterior_parameters(jax.random.key(0), np.array([[1.0, np.nan], [np.nan, 1.0], [0.0, 2.0]]), 5, exact=True), "`exact`"),
+        (lambda: posterior_parameters(jax.random.key(0), np.vstack([IN_PAIRS, ROWS]), 5, exact=True), "`exact`"),
         (lambda: fit_monotone(np.array([[1.0, np.nan], [np.nan, 1.0], [0.0, 2.0]])), "`X`: got holes that are not monotone"),
         (lambda: fit_monotone(np.array([[1.0, np.nan], [2.0, 1.0], [0.0, 2.0]])), "`X`: got 2 values in column 1"),
         (lambda: pooled_mean([et.Gaussian([0.0], 1.0)], [[np.nan]], "mean"), "`rule`: got 'mean'"),
