@@ -23,7 +23,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_default_prng_impl", "threefry2x32")
 
 MOST_PROGRAMS = 2000  # that a process may hold when it begins with another file: each takes some of the 65,530 memory maps of a process, and XLA dies of the last
-MOST_COMPILATIONS = 8000  # of all processes together
+MOST_COMPILATIONS = 8400  # of all processes together
 _compilations = 0
 _forgotten = 0
 _of_workers: list[int] = []

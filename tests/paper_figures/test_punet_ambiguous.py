@@ -8,6 +8,7 @@ from ensembletheory.segmentation import IndependentPixels, deterministic_floor, 
 from paper_figures.punet_ambiguous import FIGURE
 
 
+@pytest.mark.verify  # trains; the quick reproduction draws this figure and asserts its caption
 def test_every_number_of_the_caption_holds(drawn):
     data = drawn(FIGURE).data
     assert np.mean(data["probabilistic_unet"]) < np.mean(data["floors"])
