@@ -10,7 +10,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembletheory.errors import refuse
+from ensembletheory.errors import checked_count, refuse
 from ensembletheory.estimators.density import filled
 from ensembletheory.estimators.imputers import Imputer
 from ensembletheory.fitting import fit_mixture
@@ -36,6 +36,18 @@ class PathImputer(Imputer):
     """An imputer that samples along a path from noise to data; `transform` gives the mean of `draws` completed copies."""
 
     draws: int
+
+    def fit(self, X: Any, y: Any = None) -> "PathImputer":
+        """As `Imputer.fit`; what the sampler cannot run with is refused here, not when it runs.
+
+        Raises:
+            ValueError: as `Imputer.fit` and the sampler say, or if `draws` is below 1.
+        """
+        checked_count("draws", self.draws, 1)
+        super().fit(X)
+        if self.model_ is not None:
+            self._sampler()
+        return self
 
     def _sampler(self) -> Any:
         """What samples rows in units of their columns: `sample(key, X, n, by_row=...)`."""

@@ -214,9 +214,21 @@ def test_every_rule_completes_rows(fitted, rule):
     assert np.abs(draws).max() < 30
 
 
+def test_the_flow_draws_constant_columns_as_they_are():
+    table = np.where(np.arange(3) == 1, 0.1, HOLES)
+    drawn = ForestFlow(trees=2, levels=3, duplicates=2, random_state=0).fit(table).sample(5)
+    np.testing.assert_array_equal(drawn[:, 1], 0.1)
+    assert np.isfinite(drawn).all()
+    assert (drawn[:, [0, 2]].std(axis=0) > 0).all()
+    np.testing.assert_array_equal(ForestFlow().fit([[1.0, np.nan], [1.0, 2.0]]).sample(3), [[1.0, 2.0]] * 3)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: clone(FITTED).set_params(rule="largest").fit(X), "`rule`: got 'largest'"),
+        (lambda: clone(FITTED).set_params(resamplings=0).fit(X), "`resamplings`: got 0"),
+        (lambda: clone(FITTED).set_params(draws=0).fit(X), "`draws`: got 0"),
         (lambda: denoiser("largest", fit_forest(jax.random.key(0), X, VP, TIMES, trees=1, duplicates=1)), "`rule`: got 'largest'; expected one of mean, median"),
         (lambda: fit_forest(jax.random.key(0), X, VP, [0.0, 1.0]), "`times`: got 0, at which there is no noise"),
         (lambda: fit_forest(jax.random.key(0), X * [1.0, np.nan, 1.0], VP, TIMES), "`X`: got a column wholly missing"),

@@ -78,6 +78,8 @@ def test_parameters_reach_the_learner_and_the_sampler():
     ("imputer", "message"),
     [
         (DiffusionImputer(method="inpainting"), "`method`: got 'inpainting'"),
+        (DiffusionImputer(starts=1, method="repaint", steps=16, jump=3), "`jump`: got 3 for 16 steps"),
+        (DiffusionImputer(draws=0), "`draws`: got 0"),
         (DiffusionImputer(0), "`K`: got 0"),
         (FlowMatchingImputer(steps=0), "`steps`: got 0"),
     ],

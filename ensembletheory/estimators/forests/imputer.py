@@ -22,6 +22,7 @@ from ensembletheory.estimators.density import as_key
 from ensembletheory.estimators.diffusion import InUnits, PathImputer, in_units
 from ensembletheory.estimators.forests.rules import ForestSampler
 from ensembletheory.estimators.forests.training import fit_forest
+from ensembletheory.estimators.imputers import _constants
 from ensembletheory.fields import MeanField
 from ensembletheory.laws import standard_normal
 from ensembletheory.processes import LinearInterpolant, VariancePreserving
@@ -76,6 +77,8 @@ class ForestDiffusionImputer(PathImputer):
 class ForestFlow(BaseEstimator):
     """A generator: flow matching whose velocity is the mean of a forest's trees, from N(0, I) to data along straight lines.
 
+    A column whose observed values are all equal is drawn as that value.
+
     Args:
         trees: number of members.
         levels: number of times, and of Euler steps.
@@ -85,10 +88,13 @@ class ForestFlow(BaseEstimator):
         random_state: chooses noise, trees and draws.
 
     Attributes:
-        model_: the members' velocities, and the units of the columns.
+        model_: the members' velocities, and the units of the columns that vary; None if none does.
+        constants_: (d,) the value of each constant column, NaN for one that varies.
         n_features_in_: number of columns.
     """
 
+    model_: InUnits | None
+    constants_: np.ndarray
     n_features_in_: int
 
     def __init__(self, *, trees=10, levels=20, duplicates=20, tree=None, exact_leaves=False, random_state=None):
@@ -108,15 +114,21 @@ class ForestFlow(BaseEstimator):
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan", ensure_min_samples=2)
         settings = {"trees": self.trees, "duplicates": self.duplicates, "tree": self.tree, "exact_leaves": self.exact_leaves}
         key = as_key(self.random_state)
-        self.model_ = in_units(X, lambda rows: fit_forest(key, rows, PATH, self._grid()[:-1], "velocity", **settings))
+        self.constants_ = _constants(X)
+        varying = X[:, np.isnan(self.constants_)]
+        self.model_ = in_units(varying, lambda rows: fit_forest(key, rows, PATH, self._grid()[:-1], "velocity", **settings)) if varying.size else None
         return self
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draws (n_samples, d); `random_state` is that of the estimator by default."""
         check_is_fitted(self)
         key = as_key(self.random_state if random_state is None else random_state)
-        sampler = Sampler(PATH, MeanField(self.model_.model), Euler(), self._grid())
-        return self.model_.location + self.model_.scale * np.asarray(sampler.sample(key, n_samples, standard_normal(self.n_features_in_)))
+        drawn = np.tile(self.constants_, (n_samples, 1))
+        if self.model_ is not None:
+            model, location, scale = self.model_
+            draws = Sampler(PATH, MeanField(model), Euler(), self._grid()).sample(key, n_samples, standard_normal(len(location)))
+            drawn[:, np.isnan(self.constants_)] = location + scale * np.asarray(draws)
+        return drawn
 
     def _grid(self) -> np.ndarray:
         return np.asarray(uniform_grid(PATH, checked_count("levels", self.levels, 1)))

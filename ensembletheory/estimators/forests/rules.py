@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.errors import Numbers, as_floats, checked_count, refuse
 from ensembletheory.estimators.forests.trees import TreeField
 from ensembletheory.fields import CombinedField, Field, Fields, FieldStack, MeanField
 from ensembletheory.fitting.rows import read_values
@@ -58,7 +58,7 @@ class ForestSampler(eqx.Module):
         resamplings: how often a step is done; 1 is replacement.
 
     Raises:
-        ValueError: if the rule is unknown, or as `Repaint`.
+        ValueError: if the rule is unknown, or `resamplings` is below 1.
     """
 
     rule: Rule = eqx.field(static=True)
@@ -67,7 +67,7 @@ class ForestSampler(eqx.Module):
     resamplings: int = eqx.field(static=True)
 
     def __init__(self, rule: Rule, members: TreeField, grid: Numbers, resamplings: int = 1):
-        self.rule, self.members, self.grid, self.resamplings = rule, members, as_floats("grid", grid), resamplings
+        self.rule, self.members, self.grid, self.resamplings = rule, members, as_floats("grid", grid), checked_count("resamplings", resamplings, 1)
 
     def __check_init__(self):
         _require_rule(self.rule)
