@@ -40,7 +40,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy import integrate, special, stats
 
-from ensembletheory.errors import checked_count, refuse
+from ensembletheory.errors import checked_count, is_concrete, refuse
 from ensembletheory.estimate import Estimate, closed_form, monte_carlo
 from ensembletheory.imputation.rubin import checked_level, pool_estimates
 
@@ -60,28 +60,39 @@ _BOX = 1e-16  # of the law of B, which the quadrature leaves out on either side
 
 
 def between_variance(rows: Any, missing: Any, spread: Any = 1.0) -> Any:
-    """B on average, b / s2, with known variance: `spread` is rho, 1 for proper draws and 0 for improper ones; any numbers or arrays with 0 <= missing < rows."""
+    """B on average, b / s2, with known variance: `spread` is rho, 1 for proper draws and 0 for improper ones; any numbers or arrays with 0 <= missing < rows.
+
+    Raises:
+        ValueError: if missing is out of that range (and can be looked at), here and below.
+    """
+    _check_observed(rows, missing, 0)
     return missing / rows**2 * (spread * missing / (rows - missing) + 1)
 
 
 def variance_of_estimate(rows: Any, missing: Any, copies: Any, spread: Any = 1.0) -> Any:
-    """Var Q / s2 of m = `copies`, with known variance."""
+    """Var Q / s2 of m = `copies` >= 1, with known variance."""
+    _check_copies(copies)
     return 1 / (rows - missing) + between_variance(rows, missing, spread) / copies
 
 
 def expected_total(rows: Any, missing: Any, copies: Any, spread: Any = 1.0) -> Any:
-    """E T / s2 of m = `copies`, with known variance."""
+    """E T / s2 of m = `copies` >= 1, with known variance."""
+    _check_copies(copies)
     return 1 / rows + (1 + 1 / copies) * between_variance(rows, missing, spread)
 
 
 def variance_with_estimated_variance(rows: Any, missing: Any, copies: Any) -> Any:
     """Var Q / s2 of proper draws, the variance being estimated from more than three observed rows."""
+    _check_observed(rows, missing, 3)
+    _check_copies(copies)
     observed = rows - missing
     return 1 / observed + (observed - 1) / (observed - 3) * (1 / observed - 1 / rows) / copies
 
 
 def expected_total_with_estimated_variance(rows: Any, missing: Any, copies: Any) -> Any:
     """E T / s2 of proper draws, the variance being estimated from more than three observed rows."""
+    _check_observed(rows, missing, 3)
+    _check_copies(copies)
     observed = rows - missing
     return (observed - 1) / (observed - 3) * ((rows - 3) / (rows * (rows - 1)) + (1 + 1 / copies) * (1 / observed - 1 / rows))
 
@@ -132,7 +143,7 @@ def coverage_of_mean_imputation(rows: int, missing: int, level: float = 0.95) ->
 
 
 def coverage_with_estimated_variance(
-    key: PRNGKeyArray, rows: int, missing: int, copies: int, level: float = 0.95, small: bool = True, samples: int = _DEFAULT_SAMPLES
+    key: PRNGKeyArray, rows: int, missing: int, copies: int | float, level: float = 0.95, small: bool = True, samples: int = _DEFAULT_SAMPLES
 ) -> Estimate:
     """The probability that Rubin's interval of proper draws covers the mean, the variance being estimated: the mean over draws of the imputations of an exact probability.
 
@@ -140,7 +151,7 @@ def coverage_with_estimated_variance(
         key: of the imputations.
         rows: n.
         missing: n_0, with at least two values observed.
-        copies: m >= 2.
+        copies: m >= 2, finite.
         level: of the interval.
         small: whether the degrees of freedom are Barnard and Rubin's, with n - 1 for the complete table, or Rubin's of large tables.
         samples: how many sets of m imputations.
@@ -149,6 +160,8 @@ def coverage_with_estimated_variance(
         ValueError: if an argument is out of range.
     """
     level = checked_level(level)
+    if copies == math.inf:
+        refuse("copies", "inf", "a whole number >= 2", "Imputations are drawn here; take many.")
     _check(rows, missing, copies, least=2)
     Q, U = _imputed(key, jnp.asarray(float(rows - missing)), jnp.asarray(float(missing)), int(copies), checked_count("samples", samples, 2))
     ends = np.stack(pool_estimates(Q.T, U.T, rows - 1.0 if small else math.inf).interval(level))
@@ -172,6 +185,21 @@ def _imputed(key: PRNGKeyArray, observed: Float[Array, ""], missing: Float[Array
 
 def _two_sided(x: Any) -> Any:
     return 2 * special.ndtr(x) - 1
+
+
+def _check_observed(rows: Any, missing: Any, more_than: int) -> None:
+    """Refuse numbers or arrays with too few rows observed, where they can be looked at.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if is_concrete(rows, missing) and not np.all((np.asarray(missing) >= 0) & (np.asarray(rows) - np.asarray(missing) > more_than)):
+        refuse("rows, missing", f"{rows}, {missing}", f"more than {more_than} observed, and missing >= 0", "The variance is infinite, or there is nothing to impute from.")
+
+
+def _check_copies(copies: Any) -> None:
+    if is_concrete(copies) and not np.all(np.asarray(copies) >= 1):
+        refuse("copies", f"{copies}", "numbers >= 1, or infinity", "It counts completed tables.")
 
 
 def _check(rows: int, missing: int, copies: int | float, least: int = 1) -> None:

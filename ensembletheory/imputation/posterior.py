@@ -15,7 +15,7 @@ Draws of the conditional at one estimate of the parameters (improper) leave out 
    factorisation: y ~ N(mu, S) is moved to y + S_:o S_oo^{-1} (x_o - y_o), which has the conditional law of x given x_o.
 
 *When it is a law* (derived here): if and only if more than d rows are complete and lie in no common hyperplane, whatever else is seen. Those rows alone give a posterior that
-is a law, and the others have a finite density under it. Where d or fewer are complete they share a hyperplane: let the variance s of S across it be small. Rows with holes hold
+is a law, and the others have a finite density under it. Where d or fewer are so they share a hyperplane: let the variance s of S across it be small. Rows with holes hold
 a part of its normal only and bound nothing there; each complete row brings s^{-1/2}, and takes it back as the d parameters of the hyperplane must meet it to within s^{1/2}.
 What is left of the prior, s^{-(d+1)/2}, has no integral at 0. So two columns never seen together, or three seen in pairs only, have no posterior: data augmentation would run,
 inconspicuously for a while, and end in a singular covariance.

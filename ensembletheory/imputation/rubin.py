@@ -9,8 +9,9 @@ variance that is due to what is missing (Barnard & Rubin 1999),
 
     1 / nu_small = 1 / nu + 1 / nu_obs,     nu_obs = nu_com (nu_com + 1) / (nu_com + 3) (1 - lambda).
 
-The fraction of missing information is gamma = (r + 2 / (nu + 3)) / (1 + r), and m imputations are 1 / (1 + gamma / m) as efficient as infinitely many (Rubin 1987). Where the
-copies agree, B = 0, nothing is missing: nu is infinite. That the rules are valid asks for proper draws, in which the parameters of the imputation are drawn too: see
+The degrees of freedom given are nu_small, which is nu for infinite nu_com. The fraction of missing information is gamma = (r + 2 / (nu + 3)) / (1 + r), with the nu of large
+tables whatever nu_com (Rubin 1987), and m imputations are 1 / (1 + gamma / m) as efficient as infinitely many. Where the copies agree, B = 0, nothing is missing: nu is
+infinite and gamma is 0. That the rules are valid asks for proper draws, in which the parameters of the imputation are drawn too: see
 `ensembletheory.imputation.posterior`, and `ensembletheory.imputation.missing_mean` for a case in which everything is known exactly.
 """
 
@@ -32,7 +33,7 @@ class MultipleEstimate(eqx.Module):
     within: Float[Array, "..."]  # U
     between: Float[Array, "..."]  # B
     total: Float[Array, "..."]  # T
-    dof: Float[Array, "..."]
+    dof: Float[Array, "..."]  # nu_small
     missing_share: Float[Array, "..."]  # lambda, the share of T that is due to what is missing: 0 where T is
     missing_information: Float[Array, "..."]  # gamma
     copies: int = eqx.field(static=True)
@@ -92,9 +93,10 @@ def _pooled(Q: np.ndarray, U: np.ndarray, complete_dof: np.ndarray) -> MultipleE
     within, between = np.mean(U, axis=0), np.var(Q, axis=0, ddof=1)
     missing = (1 + 1 / m) * between
     share = np.where(missing > 0, missing / np.where(missing > 0, within + missing, 1.0), 0.0)
+    per_dof = share**2 / (m - 1)
     with np.errstate(divide="ignore"):
-        dof = 1 / (share**2 / (m - 1) + _per_observed_dof(share, complete_dof))
-    information = share + (1 - share) * 2 / (dof + 3)
+        dof = 1 / (per_dof + _per_observed_dof(share, complete_dof))
+    information = share + (1 - share) * 2 * per_dof / (1 + 3 * per_dof)  # with nu = 1 / per_dof
     mean, within, between, total, dof, share, information = (
         jnp.asarray(part, Q.dtype) for part in (np.mean(Q, axis=0), within, between, within + missing, dof, share, information)
     )

@@ -20,10 +20,10 @@ def by_hand(Q, U, complete):
     T = W + (1 + 1 / m) * B
     r = (1 + 1 / m) * B / W
     nu = (m - 1) * (1 + 1 / r) ** 2
+    gamma = (r + 2 / (nu + 3)) / (r + 1)  # of large tables (Rubin 1987)
     if np.isfinite(complete):
         observed = (complete + 1) / (complete + 3) * complete * (1 - (1 + 1 / m) * B / T)
         nu = nu * observed / (nu + observed)
-    gamma = (r + 2 / (nu + 3)) / (r + 1)
     half = stats.t.ppf(0.975, nu) * T**0.5
     return Q.mean(), T, nu, gamma, 1 / (1 + gamma / m), Q.mean() - half, Q.mean() + half
 
@@ -47,7 +47,7 @@ def test_degenerate_copies_have_defined_results(between, within, complete):
     assert 0 <= pooled.missing_share <= 1
     if between == 0:
         assert pooled.dof == (np.inf if np.isinf(complete) else 7 * 8 / 10)
-        assert pooled.missing_share == 0
+        assert pooled.missing_share == pooled.missing_information == 0
     elif within == 0 and complete == 7.0:
         assert (low, high) == (-np.inf, np.inf)
 
@@ -64,6 +64,13 @@ def test_degenerate_copies_have_defined_results(between, within, complete):
         (lambda: missing_mean.coverage(10, 5, 1), "`copies`: got 1"),
         (lambda: missing_mean.coverage(10, 5, 5, spread=-1.0), "`spread`"),
         (lambda: missing_mean.coverage_of_mean_imputation(10, 9), "`rows`"),
+        (lambda: missing_mean.coverage_with_estimated_variance(jax.random.key(0), 50, 25, np.inf), "`copies`: got inf"),
+        (lambda: missing_mean.variance_with_estimated_variance(10, 7, 5), "`rows, missing`: got 10, 7; expected more than 3 observed"),
+        (lambda: missing_mean.expected_total_with_estimated_variance(np.array([10, 10]), np.array([2, 8]), 5), "more than 3 observed"),
+        (lambda: missing_mean.between_variance(10, 10), "more than 0 observed"),
+        (lambda: missing_mean.variance_of_estimate(10, 11, 5), "more than 0 observed"),
+        (lambda: missing_mean.expected_total(10, -1, 5), "`rows, missing`"),
+        (lambda: missing_mean.expected_total(10, 1, 0), "`copies`: got 0"),
     ],
 )
 def test_bad_input_is_refused(call, message):
