@@ -36,6 +36,7 @@ from ensembletheory.imputation.scores import crps_of_draws as crps_of_draws
 from ensembletheory.imputation.scores import energy_ambiguity as energy_ambiguity
 from ensembletheory.imputation.scores import energy_distance as energy_distance
 from ensembletheory.imputation.scores import energy_score as energy_score
+from ensembletheory.imputation.scores import exchangeable_coverage as exchangeable_coverage
 from ensembletheory.imputation.scores import interval_coverage as interval_coverage
 from ensembletheory.imputation.scores import line_energy_distance as line_energy_distance
 from ensembletheory.imputation.scores import mean_distance as mean_distance

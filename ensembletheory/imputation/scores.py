@@ -15,7 +15,11 @@ equal, and the energy score of a linear pool is (derived here; the ambiguity dec
     ES(sum_i w_i P_i, y) = sum_i w_i ES(P_i, y) - 1/4 sum_ij w_i w_j D(P_i, P_j).
 
 The root of the mean squared error is least at the conditional mean, whose law, a point, has the wrong spread: a table of conditional means wins by it and loses by the energy
-distance to complete rows. What a user computes from the table is biased likewise: the slope of a regression on a column of conditional means, say.
+distance to complete rows. What a user computes from the
+table is biased likewise: the slope of a regression on a column of conditional means, say.
+
+Of L draws of the law of y, which are exchangeable with y, the order statistics X_(j) and X_(L+1-j) hold y between them with probability 1 - 2 j / (L + 1), whatever the
+continuous law: few draws cannot cover much (the least and the largest of ten cover 9/11).
 """
 
 import equinox as eqx
@@ -25,7 +29,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from scipy.spatial.distance import cdist
 
-from ensembletheory.errors import Numbers, as_floats, refuse
+from ensembletheory.errors import Numbers, as_floats, checked_count, refuse
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.gains.decomposition import Decomposition
 from ensembletheory.imputation.rubin import MultipleEstimate, checked_level, pool_estimates
@@ -39,6 +43,7 @@ __all__ = [
     "energy_ambiguity",
     "energy_distance",
     "energy_score",
+    "exchangeable_coverage",
     "interval_coverage",
     "line_energy_distance",
     "mean_distance",
@@ -47,6 +52,7 @@ __all__ = [
 ]
 
 _BLOCK = 1024  # rows between which distances are held at once
+_ROUNDING = 1e-9  # relative, of a rank that is meant to be whole
 
 
 def rmse(truth: Numbers, imputed: Numbers, observed: Numbers) -> float:
@@ -121,7 +127,9 @@ def energy_score(draws: Numbers, y: Numbers, fair: bool = False) -> Float[np.nda
     if values.ndim != 3 or values.shape[1:] != rows.shape or len(values) < 1 + fair:
         refuse("draws", f"shape {values.shape}", f"(L, n, d) = (>= {1 + fair}, {', '.join(map(str, rows.shape))})", "One completed table a slice of the leading axis.")
     L = len(values)
-    pairs = np.array([np.sum(cdist(own, own)) for own in values.swapaxes(0, 1)])
+    at_once = max(1, _BLOCK**2 // (L * L * values.shape[2]))
+    blocks = [values[:, i : i + at_once] for i in range(0, len(rows), at_once)]
+    pairs = np.concatenate([np.zeros(0), *(np.sum(np.linalg.norm(own[:, None] - own[None], axis=3), axis=(0, 1)) for own in blocks)])
     return np.mean(np.linalg.norm(values - rows, axis=2), axis=0) - pairs / (2 * L * (L - 1 if fair else L))
 
 
@@ -161,9 +169,9 @@ def energy_ambiguity(draws: Numbers, y: Numbers, weights: Numbers | None = None)
 
 
 def interval_coverage(draws: Numbers, truth: Numbers, observed: Numbers, level: float = 0.95) -> Estimate:
-    """The share of missing entries that lie between the quantiles (1 - level)/2 and (1 + level)/2 of their L draws (L, n, d).
+    """The share of missing entries that lie between two order statistics of their L draws (L, n, d): the narrowest pair that covers the level, else the outermost.
 
-    Its error takes rows, not entries, for independent.
+    Exact draws cover `exchangeable_coverage(L, level)`, which is less than the level where L is small. The error takes rows, not entries, for independent.
 
     Raises:
         ValueError: if the shapes do not agree, the level is not between 0 and 1, or fewer than two rows have holes.
@@ -172,7 +180,8 @@ def interval_coverage(draws: Numbers, truth: Numbers, observed: Numbers, level: 
     if values.ndim != 3 or not len(values):
         refuse("draws", f"shape {values.shape}", "(L, n, d) with L >= 1", "One completed table a slice of the leading axis.")
     truth, _, missing = _tables(truth, values[0], observed)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    rank = _lower_rank(len(values), level)
+    low, high = np.sort(values, axis=0)[[rank - 1, len(values) - rank]]
     holes = missing.sum(axis=1)
     inside = (missing & (low <= truth) & (truth <= high)).sum(axis=1)
     if np.sum(holes > 0) < 2:
@@ -181,6 +190,16 @@ def interval_coverage(draws: Numbers, truth: Numbers, observed: Numbers, level: 
     n = len(holes)
     error = np.sqrt(n / (n - 1) * np.sum((inside - share * holes) ** 2)) / holes.sum()
     return Estimate(jnp.asarray(share), jnp.asarray(error), "monte_carlo")
+
+
+def exchangeable_coverage(draws: int, level: float = 0.95) -> float:
+    """What `interval_coverage` is on average for L = `draws` exact draws of a continuous law: at least the level for L >= 2 / (1 - level) - 1, else (L - 1) / (L + 1).
+
+    Raises:
+        ValueError: if there are no draws, or the level is not between 0 and 1.
+    """
+    draws = checked_count("draws", draws, 1)
+    return 1 - 2 * _lower_rank(draws, checked_level(level)) / (draws + 1)
 
 
 def regression(completed: Numbers, target: int) -> MultipleEstimate:
@@ -217,6 +236,11 @@ def _tables(truth: Numbers, imputed: Numbers, observed: Numbers) -> tuple[np.nda
     if seen.all():
         refuse("observed", "a table without holes", "at least one missing entry", "There is nothing to score.")
     return truth, imputed, ~seen
+
+
+def _lower_rank(draws: int, level: float) -> int:
+    """The largest j for which the j-th least and the j-th largest draw cover the level, 1 if none do."""
+    return max(1, int((draws + 1) * (1 - level) / 2 * (1 + _ROUNDING)))
 
 
 def _total_distance(x: np.ndarray, y: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from ensembletheory.imputation import (
     energy_ambiguity,
     energy_distance,
     energy_score,
+    exchangeable_coverage,
     interval_coverage,
     law_of_scores,
     law_of_squares,
@@ -23,6 +24,7 @@ from ensembletheory.imputation import (
     mean_distance,
     regression,
     rmse,
+    scores,
 )
 from tests.helpers import spd
 
@@ -60,8 +62,10 @@ def brute(draws, y, fair):
 
 
 @pytest.mark.parametrize("fair", [False, True])
-def test_scores_of_draws_are_their_double_sums(fair):
+def test_scores_of_draws_are_their_double_sums(fair, monkeypatch):
     draws, y = RNG.normal(size=(6, 4, 2)), RNG.normal(size=(4, 2))
+    np.testing.assert_allclose(energy_score(draws, y, fair), [brute(draws[:, i], y[i], fair) for i in range(4)], rtol=1e-12)
+    monkeypatch.setattr(scores, "_BLOCK", 15)  # three rows at a time
     np.testing.assert_allclose(energy_score(draws, y, fair), [brute(draws[:, i], y[i], fair) for i in range(4)], rtol=1e-12)
     expected = [[brute(draws[:, i, j, None], y[i, j, None], fair) for j in range(2)] for i in range(4)]
     np.testing.assert_allclose(crps_of_draws(draws, y, fair), expected, rtol=1e-12)
@@ -150,6 +154,15 @@ def test_coverage_of_intervals_counts_entries_and_takes_rows_for_independent():
     assert float(found.error) == pytest.approx(np.sqrt(4 / 3 * np.sum((hits - 0.5 * cells) ** 2)) / 4)
 
 
+@pytest.mark.parametrize(("L", "level", "expected"), [(10, 0.95, 9 / 11), (39, 0.95, 0.95), (50, 0.95, 49 / 51), (100, 0.9, 91 / 101), (1, 0.5, 0.0)])
+def test_exact_draws_cover_what_is_said_whatever_the_law(L, level, expected):
+    rng, n = np.random.default_rng(L), 20_000
+    assert exchangeable_coverage(L, level) == pytest.approx(expected, rel=1e-12)
+    for law in (rng.normal, rng.standard_exponential):
+        found = interval_coverage(law(size=(L, n, 1)), law(size=(n, 1)), np.zeros((n, 1), bool), level)
+        assert abs(float(found) - expected) <= 5 * np.sqrt(expected * (1 - expected) / n)
+
+
 def test_regression_is_least_squares_pooled():
     tables = RNG.normal(size=(3, 20, 3))
     pooled = regression(tables, 1)
@@ -174,6 +187,7 @@ def test_regression_is_least_squares_pooled():
         (lambda: energy_distance(np.ones((2, 2)), np.ones((2, 3))), "`x, y`: got shapes"),
         (lambda: energy_ambiguity(np.ones((2, 3)), np.ones(3)), "`draws, y`"),
         (lambda: interval_coverage(np.ones((3, 2, 1)), np.ones((2, 1)), np.array([[True], [False]])), "holes in at least two rows"),
+        (lambda: exchangeable_coverage(0), "`draws`: got 0"),
         (lambda: regression(np.ones((2, 3, 3)), 0), r"\(m, n, d\) with n > d"),
         (lambda: regression(np.ones((2, 5, 3)), 0), "depend on each other"),
         (lambda: regression(np.ones((2, 5, 3)), 3), "`target`: got 3"),
