@@ -103,16 +103,18 @@ THREE_IMPUTERS = Domain(
     outcome=real(-5, 5),
 )
 
+_ROUNDING = 1e-12  # relative, of differences of losses
 Loss = Callable[[list[int]], Float[Array, ""]]  # of the ensemble of some members
 
 
 def _law_of(loss: Loss) -> Float[Array, ""]:
-    """What the third member gains where that is less than 0, else minus the distance from A + B / M, whose fall from 1 to 2 is three times that from 2 to 3.
+    """What the third member gains; minus the distance from A + B / M, whose fall from 1 to 2 is three times that from 2 to 3, where that is more than rounding.
 
     Losses are averaged over all subsets of a size.
     """
     one, two, three = (jnp.mean(jnp.stack([loss(list(subset)) for subset in combinations(range(3), size)])) for size in (1, 2, 3))
-    return jnp.minimum(two - three, -jnp.abs((one - two) - 3 * (two - three)))
+    gain, off = two - three, jnp.abs((one - two) - 3 * (two - three))
+    return jnp.where(off > _ROUNDING * (jnp.abs(one) + jnp.abs(two) + jnp.abs(three)), jnp.minimum(gain, -off), gain)
 
 
 def _mean_squares(mean, cov, intercepts, slopes) -> Loss:
@@ -171,7 +173,7 @@ def _weighed_by_what_is_seen(mean, cov, intercepts, slopes, variances, seen, out
     proof="Expand the square, or the double sum: M diagonal terms and M (M - 1) others; B is half a squared, or a quarter of an energy, distance of members, on average.",
 )
 def imputation_ensemble_law(mean, cov, intercepts, slopes, variances, seen, outcome) -> Estimate:
-    """The least, over both losses, of what a third member gains and minus the distance from A + B / M: never above 0 if the law holds exactly."""
+    """The least, over both losses, of what a third member gains, B / 6, or minus the distance from A + B / M where that is more than rounding."""
     squares, scores = _mean_squares(mean, cov, intercepts, slopes), _pool_scores(intercepts, slopes, variances, seen, outcome)
     return closed_form(jnp.minimum(_law_of(squares), _law_of(scores)))
 
