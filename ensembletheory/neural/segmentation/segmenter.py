@@ -3,12 +3,14 @@ r"""Segmenters: networks that give, for an image, the law of the masks that grad
 A grader's mask y of an image x is random. Data are pairs (x, y), as rows of H W pixels and H W zeros or ones (`joined_rows`): an image that m graders marked makes m rows.
 Every model has `at(image)`, a `MaskDistribution`, and `objective(key, image, mask)`, an unbiased estimate of what is minimised on average over the rows.
 
-| model | law of y given x | minimised |
-|---|---|---|
-| `PixelSegmenter` | independent pixels | cross-entropy, - log q(y given x) |
-| `ProbabilisticUNet` | pixels given by a latent | minus a bound on log q(y given x) |
-| `StochasticSegmenter` | Gaussian logits of low rank plus diagonal | minus a bound on log q(y given x) |
-| `FlowSegmenter` | the end of a flow from noise | cross-entropy of the mask given its noised self |
+| model | law q of y given x | minimised | `at(image)` |
+|---|---|---|---|
+| `PixelSegmenter` | independent pixels | cross-entropy, - log q(y given x) | q |
+| `ProbabilisticUNet` | independent pixels given a latent | minus a bound on log q(y given x) | likeliest masks given drawn latents |
+| `StochasticSegmenter` | independent pixels given Gaussian logits of low rank plus diagonal | minus a bound on log q(y given x) | likeliest masks given drawn logits |
+| `FlowSegmenter` | the end of a flow from noise | cross-entropy of the mask given its noised self | the signs of that end |
+
+Where `at(image)` is not q, it is what the sources draw: masks without the noise of single pixels. What is trained, and what its bounds speak of, is q.
 
 Images are seen in units of their own: the mean and the standard deviation of all pixels of the images learned from are taken off. What is not trained.
 """
@@ -31,7 +33,7 @@ from ensembletheory.neural.training import Loss
 from ensembletheory.segmentation import MaskDistribution
 from ensembletheory.segmentation.mask_law import checked_masks
 
-__all__ = ["Exposure", "SegmentationLearner", "SegmentationLoss", "Segmenter", "joined_rows", "sampled_masks"]
+__all__ = ["Exposure", "SegmentationLearner", "SegmentationLoss", "Segmenter", "checked_images", "joined_rows", "sampled_masks"]
 
 _BLOCK = 8  # images whose masks are drawn at once
 
@@ -75,7 +77,7 @@ class Segmenter(eqx.Module):
         Raises:
             ValueError: if the image has another shape than those learned from, or a value is not finite.
         """
-        return _at(self, _checked_images("image", image, self.shape, 2))
+        return _at(self, checked_images("image", image, self.shape, 2))
 
     @abstractmethod
     def law(self, image: Float[Array, "H W"]) -> MaskDistribution:
@@ -170,7 +172,7 @@ def joined_rows(images: Numbers, masks: Numbers, weights: Numbers | None = None)
     if marked.ndim != 4 or 0 in marked.shape:
         refuse("masks", f"shape {marked.shape}", "(n, m, H, W)", "With one grader write masks[:, None].")
     n, m, H, W = marked.shape
-    seen = np.asarray(_checked_images("images", images, (H, W), 3))
+    seen = np.asarray(checked_images("images", images, (H, W), 3))
     if len(seen) != n:
         refuse("images", f"{len(seen)} for masks of {n}", "as many images as there are masks of", "Give all graders' masks of an image in one row.")
     if np.ptp(seen) == 0:
@@ -185,7 +187,7 @@ def sampled_masks(key: PRNGKeyArray, model: Segmenter, images: Numbers, n: int) 
     Raises:
         ValueError: if the images have another shape than those learned from, or n < 1.
     """
-    return _sampled(key, model, _checked_images("images", images, model.shape, 3), checked_count("n", n, 1))
+    return _sampled(key, model, checked_images("images", images, model.shape, 3), checked_count("n", n, 1))
 
 
 @eqx.filter_jit
@@ -202,7 +204,12 @@ def _sampled(key: PRNGKeyArray, model: Segmenter, images: Float[Array, "images H
     return jax.lax.map(drawn, (jax.random.split(key, len(images)), images), batch_size=min(_BLOCK, len(images)))
 
 
-def _checked_images(argument: str, images: Numbers, shape: tuple[int, int], axes: int) -> Float[Array, "... H W"]:
+def checked_images(argument: str, images: Numbers, shape: tuple[int, int], axes: int) -> Float[Array, "... H W"]:
+    """One image (two axes) or several (three), of the shape and finite.
+
+    Raises:
+        ValueError: otherwise.
+    """
     array = as_floats(argument, images)
     if array.ndim != axes or array.shape[-2:] != shape or 0 in array.shape:
         expected = f"({'' if axes == 2 else 'n, '}{shape[0]}, {shape[1]})"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 from scipy.special import expit, log_expit, ndtr
+from scipy.stats import norm
 
 from ensembletheory.laws import FiniteLaw
 from ensembletheory.neural import (
@@ -88,6 +89,31 @@ def test_the_bound_is_fit_and_divergence():
     np.testing.assert_allclose(value, -np.sum(log_expit(np.where(MASKS[1, 1], logits, -logits))) + 0.7 * divergence, rtol=1e-4)
 
 
+def test_bounds_are_those_of_quadrature_and_below_the_likelihood():
+    """With one latent: q(y | x) by a rule on its line, and L_1 and L_2 by rules on one and two draws of the posterior."""
+    model = built(ProbabilisticUNetLearner(SHAPE, (2, 3), 1, latent=1, beta=0.7), jax.random.key(1))
+
+    def parts(model, x, y, e):
+        law, seen = model.law(x), model.exposure.of(x)
+        mean, log_scale = model.posterior(jnp.concatenate([seen, 2 * y[..., None].astype(seen.dtype) - 1], axis=-1))
+        places = law.mean + law.scale * e, mean + jnp.exp(log_scale) * e
+        return law.mean, law.scale, mean, log_scale, *[jax.vmap(law.logits)(z[:, None]) for z in places]
+
+    e = np.linspace(-7, 7, 281, dtype=np.float32)
+    x, y = jnp.asarray(IMAGES[1]), jnp.asarray(MASKS[1, 1])
+    m, s, mean, log_scale, prior, posterior = (np.asarray(a, float) for a in eqx.filter_jit(parts)(model, x, y, jnp.asarray(e)))
+    normal = norm.pdf(e) / norm.pdf(e).sum()
+    fit = [log_expit(np.where(MASKS[1, 1], logits, -logits)).sum(axis=(1, 2)) for logits in (prior, posterior)]
+    z = mean + np.exp(log_scale) * e
+    weights = fit[1] + norm.logpdf(z, m, s) - norm.logpdf(z, mean, np.exp(log_scale))
+    exact = normal @ weights, normal @ (np.logaddexp(weights[:, None], weights) - np.log(2)) @ normal, np.log(normal @ np.exp(fit[0]))
+    assert exact[0] < exact[1] < exact[2]
+    found = [model.bounds(jax.random.key(5), IMAGES[1:2], MASKS[1:2, 1], K, samples=4000) for K in (1, 2)]
+    for bound, value in zip(found, exact[:2], strict=True):
+        assert abs(bound.value[0] - value) < 5 * bound.error[0]
+        assert bound.error[0] < (exact[2] - exact[0]) / 10
+
+
 def test_the_bound_of_gaussian_logits_is_the_log_mean_of_likelihoods():
     """With hardly any spread of the logits every draw gives the likelihood of independent pixels."""
     model = built(StochasticSegmenterLearner(SHAPE, (2, 3), 1, rank=1, samples=3), jax.random.key(2))
@@ -134,6 +160,7 @@ def test_a_flow_with_the_exact_denoiser_draws_the_law_of_the_masks():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (lambda: built(ProbabilisticUNetLearner(SHAPE, (2, 3), 1, latent=1, beta=0.7), jax.random.key(1)).bounds(jax.random.key(0), IMAGES, MASKS), "a mask for each image"),
         (lambda: joined_rows(IMAGES, MASKS[:2]), "`images`: got 3 for masks of 2"),
         (lambda: joined_rows(np.zeros((3, *SHAPE)), MASKS), "`images`: got equal pixels only"),
         (lambda: joined_rows(IMAGES, MASKS[:, 0]), r"`masks`: got shape \(3, 4, 4\)"),
