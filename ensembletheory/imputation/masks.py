@@ -18,13 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
-from scipy.special import expit, ndtr
+from scipy.special import expit, log_expit, log_ndtr, ndtr
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 
 __all__ = ["AboveMean", "AtRandom", "CellMechanism", "CellsAtRandom", "CompletelyAtRandom", "Mechanism", "SelfMasked", "masked"]
 
 Link = Literal["logistic", "probit"]
+
+_ROUNDING = 1e-12  # relative, below which a product counts as rounded
 
 
 class Mechanism(eqx.Module):
@@ -61,11 +63,35 @@ class CellMechanism(Mechanism):
         Raises:
             ValueError: if the shapes do not agree.
         """
-        missing = np.asarray(self.missing_probability(X))
+        missing, seen = self._log_chances(X)
         if np.shape(observed) != missing.shape:
             refuse("observed", f"shape {np.shape(observed)}", f"{missing.shape}, that of X", "One truth value a cell.")
+        return jnp.asarray(np.sum(np.where(observed, seen, missing), axis=1))
+
+    def _log_chances(self, X: Numbers) -> tuple[np.ndarray, np.ndarray]:
+        """The log-probabilities that each value is missing, and that it is seen."""
+        missing = np.asarray(self.missing_probability(X))
         with np.errstate(divide="ignore"):
-            return jnp.asarray(np.sum(np.log(np.where(observed, 1 - missing, missing)), axis=1))
+            return np.log(missing), np.log1p(-missing)
+
+
+class _ScoredMechanism(CellMechanism):
+    """A mechanism whose cells are missing with probability link(score)."""
+
+    link: eqx.AbstractVar[Link]
+
+    @abstractmethod
+    def _scores(self, X: Numbers) -> np.ndarray:
+        """The score of each value of the complete rows X (n, d); -inf in columns that hide none."""
+
+    def missing_probability(self, X: Numbers) -> Float[Array, "n d"]:
+        """The probability that each value is missing; 0 in columns that hide none."""
+        return jnp.asarray(_linked(self._scores(X), self.link))
+
+    def _log_chances(self, X: Numbers) -> tuple[np.ndarray, np.ndarray]:
+        """From the scores, as a probability close to 1 leaves none of the digits of its complement."""
+        scores, log = self._scores(X), {"logistic": log_expit, "probit": log_ndtr}[_checked_link(self.link)]
+        return log(scores), log(-scores)
 
 
 class CompletelyAtRandom(CellMechanism):
@@ -88,6 +114,8 @@ class CompletelyAtRandom(CellMechanism):
 class CellsAtRandom(Mechanism):
     """Exactly floor(share n d) of the cells are missing, all choices being equally likely.
 
+    A product that rounding alone puts below a whole number, such as 0.29 times 100, counts as that number.
+
     Raises:
         ValueError: if the share is not in [0, 1].
     """
@@ -101,10 +129,10 @@ class CellsAtRandom(Mechanism):
         """Which values of the complete rows X (n, d) are seen."""
         shape = _complete(X).shape
         size = shape[0] * shape[1]
-        return jnp.asarray(np.asarray(jax.random.permutation(key, size)).reshape(shape) >= int(np.floor(self.share * size)))
+        return jnp.asarray(np.asarray(jax.random.permutation(key, size)).reshape(shape) >= int(np.floor(self.share * size * (1 + _ROUNDING))))
 
 
-class AtRandom(CellMechanism):
+class AtRandom(_ScoredMechanism):
     """The columns `given` are always seen; every other value is missing with probability link(intercept + slopes . x_given): missing at random.
 
     Args:
@@ -129,8 +157,7 @@ class AtRandom(CellMechanism):
             got = f"shapes {self.slopes.shape} and {self.intercept.shape} for {len(self.given)} columns"
             refuse("slopes, intercept", got, "(given,) or (others, given), and a scalar or (others,)", "One slope for each column that is always seen.")
 
-    def missing_probability(self, X: Numbers) -> Float[Array, "n d"]:
-        """The probability that each value is missing; 0 in the columns `given`."""
+    def _scores(self, X: Numbers) -> np.ndarray:
         values = np.asarray(_complete(X, self.given))
         others = [j for j in range(values.shape[1]) if j not in self.given]
         if not others:
@@ -141,12 +168,10 @@ class AtRandom(CellMechanism):
                 refuse(name, f"{len(part)} rows", f"{count}, one for each column that is not always seen", "Match them to the columns of X.")
         shifts = np.asarray(self.intercept)[..., None] if self.intercept.ndim else np.asarray(self.intercept)
         scores = (np.broadcast_to(self.slopes, (count, len(self.given))) @ values[:, self.given].T + shifts).T
-        result = np.zeros(values.shape, values.dtype)
-        result[:, others] = _linked(scores, self.link)
-        return jnp.asarray(result)
+        return _in_columns(values, others, scores)
 
 
-class SelfMasked(CellMechanism):
+class SelfMasked(_ScoredMechanism):
     """A value x of the named columns is missing with probability link(slope (x - threshold)): not at random.
 
     Args:
@@ -173,16 +198,12 @@ class SelfMasked(CellMechanism):
         if is_concrete(self.slope) and np.isnan(self.slope).any():
             refuse("slope", "NaN", "numbers, or infinity for a hard threshold", "A slope of 0 hides half of the values at random.")
 
-    def missing_probability(self, X: Numbers) -> Float[Array, "n d"]:
-        """The probability that each value is missing; 0 in columns that hide none."""
+    def _scores(self, X: Numbers) -> np.ndarray:
         values = np.asarray(_complete(X, self.columns or ()))
         which, slopes = self.hiding(values.shape[1]), np.asarray(self.slope)
         gaps = values[:, which] - np.asarray(self.threshold)
         with np.errstate(invalid="ignore"):
-            scores = np.where(np.isinf(slopes) & (gaps == 0), -np.inf, slopes * gaps)
-        result = np.zeros(values.shape, values.dtype)
-        result[:, which] = _linked(scores, self.link)
-        return jnp.asarray(result)
+            return _in_columns(values, which, np.where(np.isinf(slopes) & (gaps == 0), -np.inf, slopes * gaps))
 
     def hiding(self, d: int) -> list[int]:
         """The columns that hide values, of rows with d columns.
@@ -233,11 +254,22 @@ def masked(X: Numbers, observed: Bool[Array, "n d"] | np.ndarray) -> Float[Array
     return jnp.asarray(np.where(seen, values, np.nan))
 
 
+def _in_columns(values: np.ndarray, which: list[int], scores: np.ndarray) -> np.ndarray:
+    """The scores in their columns of a table like `values`, -inf in the others."""
+    result = np.full(values.shape, -np.inf, values.dtype)
+    result[:, which] = scores
+    return result
+
+
 def _linked(scores: np.ndarray, link: Link) -> np.ndarray:
     """The probabilities of scores."""
+    return expit(scores) if _checked_link(link) == "logistic" else ndtr(scores)
+
+
+def _checked_link(link: Link) -> Link:
     if link not in ("logistic", "probit"):
         refuse("link", repr(link), '"logistic" or "probit"', "They differ in their tails.")
-    return expit(scores) if link == "logistic" else ndtr(scores)
+    return link
 
 
 def _complete(X: Numbers, columns: Sequence[int] = ()) -> Float[Array, "n d"]:

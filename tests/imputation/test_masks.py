@@ -66,6 +66,19 @@ def test_exactly_a_share_of_the_cells_is_missing():
     assert not np.asarray(CellsAtRandom(1.0).observed(KEY, X[:9])).any()
 
 
+def test_log_probabilities_keep_what_is_all_but_impossible():
+    far, rows = np.array([[9.0, -40.0]]), np.array([[True, False]])
+    expected = stats.norm.logcdf([-9.0, -40.0]).sum()
+    np.testing.assert_allclose(SelfMasked(1.0).log_prob(far, rows), expected, rtol=1e-12)
+    np.testing.assert_allclose(SelfMasked(1.0, link="logistic").log_prob(50 * far, rows), -np.logaddexp(0, 450) - np.logaddexp(0, 2000), rtol=1e-12)
+    np.testing.assert_allclose(AtRandom((0,), [10.0]).log_prob(far, np.ones((1, 2), bool)), -90.0, rtol=1e-12)
+
+
+def test_a_share_that_is_a_whole_number_but_for_rounding():
+    assert 0.29 * 100 < 29
+    assert (~np.asarray(CellsAtRandom(0.29).observed(KEY, np.zeros((10, 10))))).sum() == 29
+
+
 def test_what_is_not_seen_is_nan():
     observed = np.asarray(CompletelyAtRandom(0.5).observed(KEY, X))
     np.testing.assert_array_equal(masked(X, observed), np.where(observed, X, np.nan))
