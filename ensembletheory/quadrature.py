@@ -6,7 +6,7 @@ reported error adds
  - rounding: with eps the unit of the dtype, 4 eps times the integral of `scale(x)` + |x| |grad integrand(x)|, where `scale` is the sum of the absolute values of the
    terms from which the integrand is formed, and the second term is the effect of a node that is off by one rounding.
 This fixed rule jits, batches and differentiates (the break points carry no derivative). Where values can be looked at, panels that miss the tolerance are handed to
-SciPy's adaptive `cubature` (global subdivision, Gauss-Kronrod).
+SciPy's adaptive `cubature` (global subdivision, Gauss-Kronrod). Where the integrand is infinite at a node, so is the integral, without error.
 
 Break points should mark every length scale of the integrand: rules cannot see a feature that falls between their nodes.
 """
@@ -74,8 +74,11 @@ def _fixed_panels(integrand: Integrand, breaks: tuple[Float[Array, " _"], ...]):
     values, scales = jax.vmap(lambda x: _with_node_error(integrand, x))(points.reshape(-1, d))
     values, scales = values.reshape(-1, len(nodes)), scales.reshape(-1, len(nodes))
     volumes, n = jnp.prod(upper - lower, axis=1), fine_weights.size
-    fine, coarse = volumes * (values[:, :n] @ fine_weights), volumes * (values[:, n:] @ coarse_weights)
-    return fine, jnp.abs(fine - coarse), 4 * jnp.finfo(values.dtype).eps * (volumes @ (scales[:, :n] @ fine_weights))
+    fine, coarse, scale = (
+        jnp.where(volumes > 0, volumes * (part @ w), 0.0) for part, w in ((values[:, :n], fine_weights), (values[:, n:], coarse_weights), (scales[:, :n], fine_weights))
+    )
+    errors, rounding = jnp.where(jnp.isinf(fine), 0.0, jnp.abs(fine - coarse)), 4 * jnp.finfo(values.dtype).eps * jnp.sum(scale)
+    return fine, errors, jnp.where(jnp.isinf(fine).any(), 0.0, rounding)
 
 
 def _with_node_error(integrand: Integrand, x: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, ""]]:

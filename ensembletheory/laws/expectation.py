@@ -2,6 +2,8 @@ r"""E_p f for a law p and a function f built from laws: by quadrature in one and
 
 The integrand p f is integrated over the box that holds every piece of p to 13 standard deviations (what lies outside weighs less than 1e-37). Panels break at the marks of
 p and of the laws in f, which are fixed multiples of the standard deviations around the centres of their pieces. Under a law of finite support the expectation is a sum.
+Where p is 0, f adds nothing, whatever it is.
+
 Where a law was itself normalised by quadrature, the error of its log-density is added, times 1 + |f| + the scale of f: enough for an f linear in log-densities, or built of
 scores.
 """
@@ -60,9 +62,8 @@ def _summed(p: FiniteLaw, f: Integrated, parts: tuple[Any, ...]) -> Float[Array,
 
 def _weighted(f: Integrated, p: Law, *parts_and_x):
     *parts, x = parts_and_x
-    log_p = p._log_prob(x)
-    value, scale = f(x, *parts)
-    density = jnp.exp(log_p)
+    density = jnp.exp(p._log_prob(x))
+    log_p, value, scale = (jnp.where(density > 0, part, 0.0) for part in (p._log_prob(x), *f(x, *parts)))
     doubt = sum(law._doubt() for law in (p, *parts) if isinstance(law, Law)) / (4 * jnp.finfo(density.dtype).eps)  # in the units in which rounding is counted
     return density * value, density * (scale + jnp.abs(value * log_p) + doubt * (1 + jnp.abs(value) + scale))
 

@@ -163,7 +163,8 @@ def inverse_mills(alpha: Float[Array, "..."]) -> tuple[Float[Array, "..."], Floa
 
 def truncated_normal(uniform: Float[Array, "..."], alpha: Float[Array, "..."]) -> Float[Array, "..."]:
     """The standard normal given that it exceeds -alpha, at the upper quantile `uniform` in (0, 1]."""
-    direct = -special.ndtri(uniform * special.ndtr(jnp.maximum(alpha, _TAIL)))
+    near = jnp.maximum(alpha, _TAIL)
+    direct = jnp.maximum(-special.ndtri(uniform * special.ndtr(near)), -near)
     far = jnp.minimum(alpha, _TAIL)
     target = log_cdf(far) + jnp.log(uniform)
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 import ensembletheory as et
 from ensembletheory.laws import ExtendedSkewNormal
-from ensembletheory.laws.skew_normal import inverse_mills
+from ensembletheory.laws.skew_normal import inverse_mills, truncated_normal
 from tests.helpers import assert_mean
 
 MEAN, COV, DIRECTION = np.array([1.0, -0.5]), np.array([[2.0, 0.6], [0.6, 1.0]]), np.array([0.5, -1.2])
@@ -84,6 +84,27 @@ def test_the_tail_does_not_cancel():
         for a, r, e in zip([-1e3, -40.0, -5.001, -4.999, 0.0, 6.0], ratio, excess, strict=True):
             exact = mpmath.npdf(a) / mpmath.ncdf(a)
             np.testing.assert_allclose([r, e], [float(exact), float(exact + mpmath.mpf(a))], rtol=1e-12)
+
+
+def test_the_least_quantile_is_where_the_truncated_normal_begins():
+    found = jax.jit(truncated_normal)(np.array([1.0, 1.0, 0.5]), np.array([10.0, 0.3, 0.3]))
+    np.testing.assert_allclose(found, [-10.0, -0.3, stats.norm.isf(0.5 * stats.norm.cdf(0.3))], rtol=1e-12)
+
+
+@pytest.mark.verify
+def test_divergences_of_a_half_plane_are_a_number_or_infinite():
+    plane = et.Gaussian([0.0, 0.0], np.eye(2))
+    half = ExtendedSkewNormal(plane, [1.0, 0.5], 0.3, 0.0)
+    found = et.kl(half, plane)
+    assert abs(float(found) + stats.norm.logcdf(0.3 / 1.25**0.5)) < float(found.error) < 1e-4
+    assert float(et.kl(plane, half)) == np.inf
+
+
+def test_infinite_where_the_other_truncates():
+    line = et.Gaussian([0.0], [[1.0]])
+    half = ExtendedSkewNormal(line, [1.0], 0.3, 0.0)
+    assert float(et.kl(line, half)) == np.inf
+    np.testing.assert_allclose(float(et.kl(half, line)), -stats.norm.logcdf(0.3), rtol=1e-9)
 
 
 @pytest.mark.verify
