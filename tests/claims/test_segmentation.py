@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from ensembletheory.claims import get, stored
-from ensembletheory.claims.segmentation import LEAST
 from tests.claims.margins import all_mutants, assert_violated_as_said, margin
 from tests.segmentation import brute
 
-IDS = ("ged-is-mmd", "ged-ensemble-law", "ged-estimator-bias")
+IDS = ("ged-is-mmd", "ged-separates-laws", "ged-ensemble-law", "ged-estimator-bias")
 THREE, TWO = brute.subsets(3)[1], brute.subsets(2)[1]
 PAIRS = [frozenset(pair) for pair in combinations(range(4), 2)]
 
@@ -32,8 +31,12 @@ def by_first_pixels(p, q):
 
 
 def ged_is_mmd(first, second, overlap=brute.jaccard):
-    value, gap = squared(first, second, overlap=overlap), np.subtract(first, second)
-    return min(-abs(value - by_first_pixels(first, second)), value - LEAST * gap @ gap)
+    return -abs(squared(first, second, overlap=overlap) - by_first_pixels(first, second))
+
+
+def ged_separates_laws(first, second, least=0.0811833):
+    gap = np.subtract(first, second)
+    return squared(first, second) - least * gap @ gap
 
 
 def ged_ensemble_law(target, members, weights, factor=0.5, power=1.0):
@@ -56,6 +59,7 @@ def ged_estimator_bias(model, graders, n=2, m=2):
 
 NAMED = {
     "ged-is-mmd": ged_is_mmd,
+    "ged-separates-laws": ged_separates_laws,
     "ged-ensemble-law": lambda **instance: -max(map(abs, ged_ensemble_law(**instance))),
     "ged-estimator-bias": ged_estimator_bias,
 }
@@ -66,15 +70,32 @@ def test_margins_agree_with_a_second_route(id):
     rng = np.random.default_rng(7)
     for _ in range(3):
         instance = {name: rng.dirichlet(np.ones(part.shape[-1]), part.shape[:-1] or None) for name, part in get(id).domain.parts.items()}
-        assert margin(get(id), instance)[0] == pytest.approx(NAMED[id](**instance), abs=1e-13)
+        assert margin(get(id), instance)[0] == pytest.approx(NAMED[id](**instance), abs=1e-13 if id != "ged-separates-laws" else 1e-7)  # of which the constant has 6 digits
+
+
+def worst():
+    """The least eigenvalue on masses that sum to 0, and its eigenvector."""
+    kernel, centre = np.array([[brute.jaccard(a, b) for b in THREE] for a in THREE]), np.eye(8) - 1 / 8
+    values, vectors = np.linalg.eigh(centre @ kernel @ centre + np.ones((8, 8)))  # the constant has eigenvalue 8
+    return values[0], vectors[:, 0]
+
+
+def test_the_constant_that_separates_laws_is_the_least_eigenvalue_and_is_met():
+    least, vector = worst()
+    assert least == pytest.approx(0.0811833, abs=5e-8)
+    pair = {"first": 1 / 8 + 0.2 * vector, "second": 1 / 8 - 0.2 * vector}
+    assert margin(get("ged-separates-laws"), pair)[0] == pytest.approx(0, abs=1e-14)
+    assert margin(get("ged-separates-laws"), {"first": FULL, "second": EMPTY})[0] == pytest.approx(2 - 2 * least)
 
 
 EMPTY = np.eye(8)[0]
 FULL = np.eye(8)[7]
 MEMBERS = np.eye(8)[[1, 2, 4]]
+WORST = worst()[1] / np.maximum(worst()[1], 0).sum()
 MUTANTS = [
     ("ged-is-mmd", "dice", {"first": (FULL + np.eye(8)[1]) / 2, "second": np.eye(8)[3]}, lambda i: ged_is_mmd(**i, overlap=brute.dice)),
     ("ged-is-mmd", "empty-masks-differ", {"first": EMPTY, "second": FULL}, lambda i: ged_is_mmd(**i, overlap=lambda a, b: brute.jaccard(a, b, 0.0))),
+    ("ged-separates-laws", "larger-constant", {"first": np.maximum(WORST, 0), "second": np.maximum(-WORST, 0)}, lambda i: ged_separates_laws(**i, least=1.1 * worst()[0])),
     ("ged-ensemble-law", "whole-diversity", {"target": FULL, "members": MEMBERS, "weights": [0.5, 0.25, 0.25]}, lambda i: -abs(ged_ensemble_law(**i, factor=1.0)[0])),
     ("ged-ensemble-law", "roots", {"target": FULL, "members": MEMBERS, "weights": [0.5, 0.25, 0.25]}, lambda i: -abs(ged_ensemble_law(**i, power=0.5)[1])),
     ("ged-estimator-bias", "samples-only", {"model": [1.0, 0.0, 0.0, 0.0], "graders": [0.0, 0.5, 0.5, 0.0]}, lambda i: ged_estimator_bias(**i, m=None)),
