@@ -47,7 +47,7 @@ def fit_self_masked(X: Numbers, columns: list[int] | tuple[int, ...], *, mechani
 
     Raises:
         ValueError: if X is not a table of numbers, holds an infinity, a constant column or one wholly missing; a row hides several values; a named column hides none and the
-            mechanism is not given; or the mechanism is of other columns or has no positive likelihood.
+            mechanism is not given; the fitted slope is exactly 0, so that no mechanism is visible; or the mechanism is of other columns or has no positive likelihood.
 
     Warns:
         NotConverged: if the gradient at the end is not small.
@@ -123,6 +123,9 @@ def _as_model(parts: _Parameters, mechanism: SelfMasked | None, which: list[int]
     mean, root, offset, slope = (np.asarray(part) for part in parts)
     cov = (root @ root.T) * np.outer(scale, scale)
     law = Gaussian(mean * scale + location, (cov + cov.T) / 2)
+    if mechanism is None and not slope.all():
+        got = f"rows in which no mechanism is visible: the fitted slope of column {which[int(np.argmin(np.abs(slope)))]} is 0"
+        refuse("X", got, "rows whose hidden values differ from those seen", "Fit the law alone, as of values missing at random, or give the mechanism.")
     return SelfMaskedGaussian(law, mechanism or SelfMasked(slope / scale[which], location[which] - offset / slope * scale[which], which))
 
 
@@ -144,11 +147,11 @@ def _read(X: Numbers, columns: list[int] | tuple[int, ...], known: bool) -> Tabl
     """The rows, with weight 1 each.
 
     Raises:
-        ValueError: if a column is wholly missing, a named one is out of range or hides nothing although it is not known how, or a row hides several values.
+        ValueError: if a column is wholly missing, a named one is out of range, repeated or hides nothing although it is not known how, or a row hides several values.
     """
     values = read_values(X)
-    if not columns or min(columns) < 0 or max(columns) >= values.shape[1]:
-        refuse("columns", str(list(columns)), f"one or more columns from 0 to {values.shape[1] - 1}", "Name the columns that hide values.")
+    if not columns or min(columns) < 0 or max(columns) >= values.shape[1] or len(set(columns)) < len(columns):
+        refuse("columns", str(list(columns)), f"one or more different columns from 0 to {values.shape[1] - 1}", "Name each column that hides values once.")
     refuse_several(values, list(columns))
     missing = np.isnan(values)
     if missing.all(axis=0).any():

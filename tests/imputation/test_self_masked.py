@@ -226,6 +226,8 @@ def test_the_likelihood_can_be_differentiated_in_law_and_mechanism(slope):
         (lambda: hidden_error(model(1.0), et.Gaussian(MEAN[:1], COV[:1, :1])), "`law`: got dimension 1"),
         (lambda: model(1.0).conditional_law(ROWS[0]), "wholly observed"),
         (lambda: fit_self_masked(ROWS, (2,)), "`columns`"),
+        (lambda: fit_self_masked(ROWS, (0, 0)), r"`columns`: got \[0, 0\]"),
+        (lambda: fit_self_masked([[-1], [1], [2], [-2], [0], [NAN], [NAN]], (0,)), "no mechanism is visible"),
         (lambda: fit_self_masked(ROWS[[0, 2]], (0,)), "`columns`: got one that hides no value"),
         (lambda: fit_self_masked(ROWS[[1, 3]], (0,)), "`X`: got a column wholly missing"),
         (lambda: fit_self_masked(ROWS, (0,), mechanism=SelfMasked(1.0, columns=(1,))), r"`mechanism`: got columns \[1\]"),
