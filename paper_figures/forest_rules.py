@@ -5,7 +5,9 @@ resampling, its trees combined by each rule. Judged are the mean of the draws (r
 complete ones) and the spread: of L exchangeable draws, a value like them lies between the least and the largest with probability (L - 1) / (L + 1).
 
 Below, forests that were trained on the complete rows: the squared error of the noise prediction averaged over M trees, from the exact one of the rows, over all subsets of M
-trees. It is A + B / M exactly, on any points. With the values of infinitely many duplicates on the same boxes, every tree is the best function that is constant in its boxes.
+trees. It is A + B / M exactly, on any points: a quadratic form in the mean inner products of the trees' errors, of which A and B are means. That the form is the loss of an
+averaged field is checked by running `MeanField` of two trees on the same points. With the values of infinitely many duplicates on the same boxes, every tree is the best
+function that is constant in its boxes.
 """
 
 from itertools import combinations
@@ -21,7 +23,7 @@ from scipy import stats
 from sklearn import datasets
 
 from ensembletheory.estimators.forests import RULES, ForestSampler, TreeField, fit_forest
-from ensembletheory.fields import Field
+from ensembletheory.fields import Field, MeanField
 from ensembletheory.imputation.scores import energy_distance, rmse
 from ensembletheory.laws import FiniteLaw
 from ensembletheory.plotting import LOOKS, WIDTHS, curve, letter, new_figure
@@ -34,6 +36,7 @@ __all__ = ["FIGURE"]
 
 PROCESS = VariancePreserving(0.1, 8.0)
 SETS = {"iris": datasets.load_iris, "wine": datasets.load_wine}
+JUDGED = 3  # draws whose rows are compared with the complete ones
 METRICS = ("error of the mean", "energy distance", "coverage")
 ONE, FEW, MANY, EXACT, NOTHING = (LOOKS[name] for name in ("tree", "few_trees", "many_trees", "exact_leaves", "average"))
 NAMES = {
@@ -99,19 +102,22 @@ def _own_values(rng: np.random.Generator, holed: Float[np.ndarray, "n d"], draws
 def _metrics(X, copies: Float[np.ndarray, "L n d"], observed) -> Float[np.ndarray, "4"]:
     """The METRICS, and the mean error of single draws."""
     inside = (copies.min(axis=0) <= X) & (X <= copies.max(axis=0))
-    rows = copies[:3].reshape(-1, X.shape[1])
+    rows = copies[:JUDGED].reshape(-1, X.shape[1])
     single = np.mean([rmse(X, copy, observed) for copy in copies])
     return np.array([rmse(X, copies.mean(axis=0), observed), energy_distance(rows, X), inside[~observed].mean(), single])
 
 
 def _losses(X, key, grid, trees: int, duplicates: int, points: int) -> dict[str, np.ndarray]:
-    """Of sampled and of exact leaves, grown alike: squared errors of averages over all subsets, by the members' inner products, and the constants of their means."""
+    """Of sampled and of exact leaves, grown alike: errors of averages over all subsets by the members' inner products, A and B, and how far one is from a field's own."""
     exact, found = PROCESS.noise(FiniteLaw(X)), {"subsets": _subsets(trees)}
     for leaves in ("sampled", "exact"):
         members = fit_forest(key, X, PROCESS, grid[:-1], trees=trees, duplicates=duplicates, exact_leaves=leaves == "exact")
-        products = np.mean([_products(exact, members, jnp.asarray(t), *_noised(X, t, level, points)) for level, t in enumerate(grid[:-1])], axis=0)
+        two, at = _first(members, 2), [(jnp.asarray(t), *_noised(X, t, level, points)) for level, t in enumerate(grid[:-1])]
+        products = np.mean([_products(exact, members, *where) for where in at], axis=0)
+        run = np.mean([_loss(exact, MeanField(two), *where) for where in at])
         between = products[~np.eye(trees, dtype=bool)].mean()
         excess = np.einsum("si,ij,sj->s", found["subsets"], products, found["subsets"])
+        found[f"{leaves} apart"] = abs(products[:2, :2].mean() / run - 1)
         found |= {f"{leaves} leaves": excess, f"{leaves} A": between, f"{leaves} B": np.trace(products) / trees - between}
     return found
 
@@ -132,6 +138,12 @@ def _products(exact: Field, members: TreeField, t: Float[Array, ""], x: Float[Ar
     """Mean inner products of the trees' errors."""
     errors = jax.vmap(lambda field: field.batch(t, x))(members) - exact.batch(t, x)[None]
     return jnp.einsum("knd,lnd->kl", errors, errors) / len(x)
+
+
+@jax.jit
+def _loss(exact: Field, field: Field, t: Float[Array, ""], x: Float[Array, "N d"]) -> Float[Array, ""]:
+    """The mean squared error of a field."""
+    return jnp.mean(jnp.sum((field.batch(t, x) - exact.batch(t, x)) ** 2, axis=1))
 
 
 def _draw(data: Data) -> Picture:
@@ -210,16 +222,17 @@ def _legend(ax: Axes, data: Data) -> None:
     ax.legend(handles=[*handles, Line2D([], [], color=ONE.color, label="$A+B/M$")], loc="center", fontsize=7)
 
 
-TEXT = r"""Forest diffusion as imputer: {rules} aggregation rules of trees, {masks} masks that take {share} of the cells of each data set. Bars: intervals of 95 % over masks.
-Where the sum of scores lies off the scale, its place is written.
+TEXT = r"""Forest diffusion as imputer: {rules} aggregation rules of trees, {masks} masks that take {share} of the cells of each data set. Bars: intervals of 95 % over masks
+(Student, {freedom} degrees of freedom). Where the sum of scores lies off the scale, its place is written.
 
 (left) Root mean squared error of the mean of {draws} draws, in standard deviations. It is below the mean error of the single draws in all cases, as it must: the exceptions
-are 0. (middle) Energy distance from the complete rows of the completed ones. (right) Share of missing values between the least and the largest draw; for exchangeable
-draws it would be {nominal} (line). The mean of independent runs covers less than one tree a run on every mask: the exceptions are 0.
+are 0. (middle) Energy distance from the complete rows of the completed ones, those of the first {judged} draws. (right) Share of missing values between the least and the
+largest draw; for exchangeable draws it would be {nominal} (line). The mean of independent runs covers less than one tree a run on every mask: the exceptions are 0.
 
-(bottom) Squared error of the noise prediction averaged over $M$ trees, from the exact one of the rows: a mean over all subsets of $M$ trees, levels and fresh
-draws. It is $A+B/M$ exactly (the largest deviation here is 0.000000000000). A tree with exact leaves, those of infinitely many duplicates, is the best function constant in
-its boxes, up to the error of the draws on which both are compared: the sets in which a tree with sampled leaves has less loss are 0 of {sets}."""
+(bottom) Squared error of the noise prediction averaged over $M$ trees, from the exact one of the rows: a mean over all subsets of $M$ trees, levels and fresh draws. It is
+$A+B/M$ exactly, by the mean inner products of their errors (the largest deviation of rounding is 0.000000000000); the loss of two trees run as one averaged field is that of
+the products, to a share of 0.000000000. A tree with exact leaves, those of infinitely many duplicates, is the best function constant in its boxes, up to the error of the
+draws on which both are compared: the sets in which a tree with sampled leaves has less loss are 0 of {sets}."""
 
 
 def _caption(data: Data) -> Caption:
@@ -234,15 +247,21 @@ def _caption(data: Data) -> Caption:
         Number("coverage of exchangeable draws", _nominal(data), "0.800"),
         Number("masks on which means of runs cover as much as runs", sum(_uncovered(data, name) for name in sets), "0"),
         Number("largest deviation from A + B / M", max(deviations), "0.000000000000"),
+        Number("largest relative distance of the loss of an averaged field from that of products", max(_apart(data, sets)), "0.000000000"),
         Number("sets in which sampled leaves lose less", sum(_by_size(data, name, "sampled")[0] < _by_size(data, name, "exact")[0] for name in sets), "0"),
     )
-    masks = len(data[f"{sets[0]} rules"])
-    text = TEXT.format(rules=len(data["rules"]), masks=masks, share=float(data["share"]), draws=int(data["draws"]), nominal="0.800", sets=len(sets))
+    masks, draws = len(data[f"{sets[0]} rules"]), int(data["draws"])
+    filled = {"freedom": masks - 1, "judged": min(JUDGED, draws), "draws": draws, "nominal": "0.800", "sets": len(sets)}
+    text = TEXT.format(rules=len(data["rules"]), masks=masks, share=float(data["share"]), **filled)
     return Caption(text, numbers)
 
 
 def _all(data: Data, name: str, column: int) -> np.ndarray:
     return np.concatenate([data[f"{name} {part}"][..., column].ravel() for part in ("nothing", "one", "rules")])
+
+
+def _apart(data: Data, sets: list[str]) -> list[float]:
+    return [float(data[f"{name} {leaves} apart"]) for name in sets for leaves in ("sampled", "exact")]
 
 
 def _uncovered(data: Data, name: str) -> int:

@@ -22,6 +22,7 @@ def test_numbers_that_move_turn_the_caption_red(drawn):
     swapped[..., [0, 3]] = swapped[..., [3, 0]]
     for change, name in (
         ({"iris exact A": 1.02 * data["iris exact A"]}, "largest deviation from A + B / M"),
+        ({"iris exact apart": data["iris exact apart"] + 1e-8}, "largest relative distance of the loss of an averaged field from that of products"),
         ({"draws": 1.02 * data["draws"]}, "coverage of exchangeable draws"),
         ({"iris rules": swapped}, "cases in which the mean of draws has more error than draws"),
         ({"iris sampled leaves": 0.0 * data["iris sampled leaves"]}, "sets in which sampled leaves lose less"),
