@@ -11,7 +11,7 @@ Estimators compute in JAX's working precision: 32 bits unless `ensembletheory.en
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -34,6 +34,8 @@ _FLOATS = [np.float64, np.float32]
 class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """What the imputers share. A subclass has `random_state` among its parameters and implements `_fit`, `_mean` and `_draws`, which see varying columns only.
 
+    Where it says that `_fit` or `_mean` draws nothing, they leave `random_state` as it is.
+
     Attributes:
         model_: what `_fit` returned; None if no column varies.
         constants_: (d,) the value of each constant column, NaN for one that varies.
@@ -45,6 +47,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     constants_: np.ndarray
     rows_: np.ndarray
     random_state: Any
+    _fit_draws: ClassVar[bool] = True
+    _mean_draws: ClassVar[bool] = True
 
     @abstractmethod
     def _fit(self, key: PRNGKeyArray, X: np.ndarray) -> Any:
@@ -66,18 +70,22 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Fit the model to the rows X (n, d), NaN = missing; y is not used.
 
         Raises:
-            ValueError: if X is no such table, a column has no observed value, or as the fitting function says.
+            ValueError: if X is no such table, a column has no observed value, too few columns vary, or as the fitting function says.
         """
         X = validate_data(self, X, dtype=_FLOATS, ensure_all_finite="allow-nan", ensure_min_samples=2, ensure_min_features=self._least_features())
         self.constants_, self.rows_ = _constants(X), X.copy()
         varying = X[:, np.isnan(self.constants_)]
-        self.model_ = self._fit(as_key(self.random_state), varying[~np.isnan(varying).all(axis=1)]) if varying.size else None
+        if 0 < varying.shape[1] < self._least_features():
+            constant = ", ".join(map(str, np.flatnonzero(~np.isnan(self.constants_))))
+            got = f"{varying.shape[1]} columns that vary (index {constant} constant)"
+            refuse("X", got, f"at least {self._least_features()}", "Drop constant columns, and ask for less of the others.")
+        self.model_ = self._fit(self._key(self._fit_draws), varying[~np.isnan(varying).all(axis=1)]) if varying.size else None
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """The rows X (n, d) with what is missing in place: its conditional mean, unless the class says otherwise."""
         X = self._read(X)
-        return self._completed(X, lambda varying: np.asarray(self._mean(as_key(self.random_state), varying)))
+        return self._completed(X, lambda varying: np.asarray(self._mean(self._key(self._mean_draws), varying)))
 
     def sample(self, n: int = 1, X: Any = None, random_state: Any = None) -> np.ndarray:
         """`n` completed copies (n, rows, d) of X, by default of the rows fitted to, with what is missing drawn; `random_state` is that of the imputer by default."""
@@ -90,6 +98,10 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
+
+    def _key(self, draws: bool) -> PRNGKeyArray:
+        """A key made from `random_state`, or a fixed one where nothing is drawn."""
+        return as_key(self.random_state) if draws else jax.random.key(0)
 
     def _read(self, X: Any) -> Any:
         """The checked rows; those fitted to, for None."""
@@ -127,6 +139,8 @@ def _constants(X: np.ndarray) -> np.ndarray:
 class _LawImputer(Imputer):
     """An imputer whose model is a law with exact conditionals."""
 
+    _mean_draws = False
+
     def _mean(self, key: PRNGKeyArray, X: np.ndarray) -> jax.Array:
         return conditional_mean(self.model_, X)
 
@@ -143,6 +157,8 @@ class GaussianImputer(_LawImputer):
         max_iterations: largest number of EM iterations.
         random_state: chooses the draws of `sample`; the fit is deterministic.
     """
+
+    _fit_draws = False
 
     def __init__(self, *, ridge=1e-6, tolerance=None, max_iterations=5000, random_state=None):
         self.ridge = ridge
@@ -189,6 +205,8 @@ class PpcaImputer(_LawImputer):
         max_iterations: largest number of EM iterations.
         random_state: chooses the draws of `sample`; the fit is deterministic.
     """
+
+    _fit_draws = False
 
     def __init__(self, n_latent=1, *, tolerance=None, max_iterations=5000, random_state=None):
         self.n_latent = n_latent

@@ -1,6 +1,10 @@
 """Imputers that know more than one model: of a pool of fits, and of the uncertainty of the parameters, without which multiple imputation is not proper.
 
 Both see the rows standardised column by column and complete them in the units of the data.
+
+Their ridge is larger than that of other imputers: a resample holds 63 % of the rows, and with many holes its fit is nearly singular, so that its conditional means may be
+farther from the truth than the means of the columns are (120 rows of the 13 columns of wine, 30 % of the cells missing: a root mean squared error of 1.44 standard deviations
+with a ridge of 1e-6).
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +15,7 @@ from jaxtyping import PRNGKeyArray
 
 from ensembletheory.errors import refuse
 from ensembletheory.estimators.imputers import Imputer
+from ensembletheory.estimators.in_units import InUnits, in_units
 from ensembletheory.fitting import bootstrap_mixtures, bootstrap_ppcas, fit_mixture
 from ensembletheory.imputation.conditionals import Model, conditional_draws, conditional_mean
 from ensembletheory.imputation.pooled import checked_rule, pooled_draws, pooled_mean
@@ -23,32 +28,9 @@ _FITS = ("bootstrap", "posterior")
 _PARAMETERS = ("posterior", "bootstrap", "fixed")
 
 
-class _Units(NamedTuple):
-    """The mean and the standard deviation of the observed values of each column."""
-
-    location: np.ndarray
-    scale: np.ndarray
-
-    @staticmethod
-    def of(X: np.ndarray) -> "_Units":
-        return _Units(np.nanmean(X, axis=0), np.nanstd(X, axis=0))
-
-    def standardised(self, X: np.ndarray) -> np.ndarray:
-        return (X - self.location) / self.scale
-
-    def restored(self, Z: Any) -> np.ndarray:
-        return np.asarray(Z) * self.scale + self.location
-
-
-class _Pool(NamedTuple):
-    units: _Units
-    members: list[Model]
-
-
 class _Fitted(NamedTuple):
-    units: _Units
     law: Model
-    rows: np.ndarray  # standardised
+    rows: np.ndarray  # in units of their columns
 
 
 class PooledImputer(Imputer):
@@ -59,13 +41,15 @@ class PooledImputer(Imputer):
         rule: "linear", "conditionals", "log" or "mean_score".
         fits: "bootstrap" for fits to resampled rows, "posterior" for Gaussians drawn from their posterior.
         n_latent: None for Gaussians with full covariances, else the latent dimension of PPCAs (bootstrap only).
-        ridge: fraction of the columns' variances that keeps full covariances regular (bootstrap only).
+        ridge: fraction of the columns' variances that keeps full covariances regular (bootstrap only); see the module.
         tolerance: relative gain at which EM stops; None for the root of the machine epsilon.
         max_iterations: largest number of EM iterations.
         random_state: chooses the fits, and the draws of `sample`.
     """
 
-    def __init__(self, n_members=10, *, rule="linear", fits="bootstrap", n_latent=None, ridge=1e-6, tolerance=None, max_iterations=5000, random_state=None):
+    _mean_draws = False
+
+    def __init__(self, n_members=10, *, rule="linear", fits="bootstrap", n_latent=None, ridge=0.05, tolerance=None, max_iterations=5000, random_state=None):
         self.n_members = n_members
         self.rule = rule
         self.fits = fits
@@ -78,10 +62,9 @@ class PooledImputer(Imputer):
     def _least_features(self) -> int:
         return 1 if self.n_latent is None else self.n_latent + 1
 
-    def _fit(self, key: PRNGKeyArray, X: np.ndarray) -> _Pool:
+    def _fit(self, key: PRNGKeyArray, X: np.ndarray) -> InUnits:
         checked_rule(self.rule)
-        units = _Units.of(X)
-        return _Pool(units, self._members(key, units.standardised(X)))
+        return in_units(X, lambda rows: self._members(key, rows))
 
     def _members(self, key: PRNGKeyArray, Z: np.ndarray) -> list[Any]:
         if self.fits not in _FITS:
@@ -95,12 +78,10 @@ class PooledImputer(Imputer):
         return bootstrap_ppcas(key, Z, self.n_latent, self.n_members, **steering)
 
     def _mean(self, key: PRNGKeyArray, X: np.ndarray) -> np.ndarray:
-        units, members = self.model_
-        return units.restored(pooled_mean(members, units.standardised(X), self.rule))
+        return self.model_.restored(pooled_mean(self.model_.model, self.model_.standardised(X), self.rule))
 
     def _draws(self, key: PRNGKeyArray, X: np.ndarray, n: int) -> np.ndarray:
-        units, members = self.model_
-        return units.restored(pooled_draws(key, members, units.standardised(X), n, self.rule))
+        return self.model_.restored(pooled_draws(key, self.model_.model, self.model_.standardised(X), n, self.rule))
 
 
 class ProperImputer(Imputer):
@@ -110,13 +91,16 @@ class ProperImputer(Imputer):
         parameters: "posterior" draws them from their posterior, "bootstrap" fits resampled rows; "fixed" keeps the estimate, which is not proper: for comparison.
         burn_in: sweeps of data augmentation before the first posterior draw, where holes are not monotone.
         spacing: sweeps from one posterior draw to the next.
-        ridge: fraction of the columns' variances that keeps estimated covariances regular.
+        ridge: fraction of the columns' variances that keeps estimated covariances regular; see the module. Posterior draws have none.
         tolerance: relative gain at which EM stops; None for the root of the machine epsilon.
         max_iterations: largest number of EM iterations.
         random_state: chooses the parameters and draws of `sample`.
     """
 
-    def __init__(self, parameters="posterior", *, burn_in=100, spacing=20, ridge=1e-6, tolerance=None, max_iterations=5000, random_state=None):
+    _fit_draws = False
+    _mean_draws = False
+
+    def __init__(self, parameters="posterior", *, burn_in=100, spacing=20, ridge=0.05, tolerance=None, max_iterations=5000, random_state=None):
         self.parameters = parameters
         self.burn_in = burn_in
         self.spacing = spacing
@@ -125,20 +109,17 @@ class ProperImputer(Imputer):
         self.max_iterations = max_iterations
         self.random_state = random_state
 
-    def _fit(self, key: PRNGKeyArray, X: np.ndarray) -> _Fitted:
+    def _fit(self, key: PRNGKeyArray, X: np.ndarray) -> InUnits:
         if self.parameters not in _PARAMETERS:
             refuse("parameters", repr(self.parameters), f"one of {', '.join(_PARAMETERS)}", "Where each copy's parameters come from.")
-        units = _Units.of(X)
-        rows = units.standardised(X)
-        law = fit_mixture(key, rows, 1, ridge=self.ridge, starts=1, tolerance=self.tolerance, max_iterations=self.max_iterations)
-        return _Fitted(units, law, rows)
+        steering = {"ridge": self.ridge, "starts": 1, "tolerance": self.tolerance, "max_iterations": self.max_iterations}
+        return in_units(X, lambda rows: _Fitted(fit_mixture(key, rows, 1, **steering), rows))
 
     def _mean(self, key: PRNGKeyArray, X: np.ndarray) -> np.ndarray:
-        units, law, _ = self.model_
-        return units.restored(conditional_mean(law, units.standardised(X)))
+        return self.model_.restored(conditional_mean(self.model_.model.law, self.model_.standardised(X)))
 
     def _draws(self, key: PRNGKeyArray, X: np.ndarray, n: int) -> np.ndarray:
-        units, law, rows = self.model_
+        units, (law, rows) = self.model_, self.model_.model
         Z, (key_parameters, key_draws) = units.standardised(X), jax.random.split(key)
         if self.parameters == "fixed":
             return units.restored(conditional_draws(key_draws, law, Z, n))

@@ -83,6 +83,13 @@ def test_works_inside_a_pipeline():
     assert error < np.mean(((COMPLETE - np.nanmean(X, axis=0)) / np.nanstd(X, axis=0))[np.isnan(X)] ** 2)  # better than the column means
 
 
+def test_where_nothing_is_drawn_randomness_is_left_as_it_is():
+    state = np.random.RandomState(3)
+    imputer = PpcaImputer(1, random_state=state).fit(X)
+    imputer.transform(X)
+    assert state.randint(10**6) == np.random.RandomState(3).randint(10**6)
+
+
 def columns(kind, values, seen):
     """One column of a table: constant, nearly empty or varying."""
     values = np.full(values.shape, 2.5) if kind == "constant" else values
@@ -122,7 +129,7 @@ def test_every_table_with_a_value_in_each_column_is_imputed(seed, kinds):
         (lambda: ColumnNormal().fit(np.where(np.arange(3) == 1, np.nan, X)), ValueError, r"1 columns wholly missing \(index 1\)"),
         (lambda: ColumnNormal().fit(np.where(X > 4, np.inf, X)), ValueError, "infinity"),
         (lambda: PpcaImputer(3).fit(X), ValueError, "a minimum of 4 is required"),
-        (lambda: PpcaImputer(2).fit(np.where(np.arange(3) == 1, 1.0, X)), ValueError, "`q`: got 2"),
+        (lambda: PpcaImputer(2).fit(np.where(np.arange(3) == 1, 1.0, X)), ValueError, r"`X`: got 2 columns that vary \(index 1 constant\); expected at least 3"),
         (lambda: MixtureImputer(0).fit(X), ValueError, "`K`: got 0"),
     ],
 )
