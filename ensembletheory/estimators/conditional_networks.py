@@ -9,7 +9,8 @@ from jaxtyping import PRNGKeyArray
 
 from ensembletheory.errors import checked_count
 from ensembletheory.estimators.density import filled
-from ensembletheory.estimators.diffusion import InUnits, PathImputer, diffusion_grid, in_units
+from ensembletheory.estimators.diffusion import PathImputer, diffusion_grid
+from ensembletheory.estimators.in_units import InUnits, in_units
 from ensembletheory.imputation import ConditionalSampler
 from ensembletheory.neural import ConditionalLearner, Recipe, fit, joined_law
 from ensembletheory.processes import LinearInterpolant, VariancePreserving

@@ -4,7 +4,7 @@ Asked for the conditional field, it draws from the exact conditional up to the l
 it uses the field of whole rows, as one would use a trained one, and shows what that costs: its law is not the conditional (`ensembletheory.imputation.replacement`).
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -13,23 +13,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import checked_count, refuse
 from ensembletheory.estimators.density import filled
 from ensembletheory.estimators.imputers import Imputer
+from ensembletheory.estimators.in_units import InUnits, in_units
 from ensembletheory.fitting import fit_mixture
-from ensembletheory.fitting.rows import Table
 from ensembletheory.imputation import ConditionalSampler, ExactConditional, Repaint
 from ensembletheory.processes import VariancePreserving
 from ensembletheory.samplers import Ddim, Heun, angle_grid
 
-__all__ = ["DiffusionImputer", "InUnits", "PathImputer"]
+__all__ = ["DiffusionImputer", "PathImputer"]
 
 _PROCESS = VariancePreserving()
-
-
-class InUnits(NamedTuple):
-    """A model of rows in units of their columns: (x - location) / scale."""
-
-    model: Any
-    location: np.ndarray
-    scale: np.ndarray
 
 
 class PathImputer(Imputer):
@@ -60,16 +52,8 @@ class PathImputer(Imputer):
         return self._sampled(key, X, n, by_row=False)
 
     def _sampled(self, key: PRNGKeyArray, X: np.ndarray, n: int, by_row: bool) -> np.ndarray:
-        location, scale = self.model_.location, self.model_.scale
-        copies = np.asarray(self._sampler().sample(key, filled((X - location) / scale), n, by_row=by_row))
-        return location + scale * copies[:, : len(X)]
-
-
-def in_units(X: np.ndarray, model: Any) -> InUnits:
-    """What a fit makes of the rows X (n, d), NaN = missing, in units of their columns."""
-    table = Table(X, np.ones(len(X), X.dtype))
-    location, scale = table.location(), table.scale()
-    return InUnits(model((X - location) / scale), location, scale)
+        copies = np.asarray(self._sampler().sample(key, filled(self.model_.standardised(X)), n, by_row=by_row))
+        return self.model_.restored(copies[:, : len(X)])
 
 
 @eqx.filter_jit

@@ -37,12 +37,41 @@ def test_copies_with_drawn_parameters_differ_by_more_than_those_of_one_estimate(
 def test_a_pool_of_posterior_draws_imputes_in_the_units_of_the_data():
     pool = PooledImputer(3, fits="posterior", rule="conditionals", random_state=0).fit(X)
     completed = pool.transform(X)
-    units, members = pool.model_
+    units, members = pool.model_, pool.model_.model
     Z = (X - units.location) / units.scale
     guesses = [float(law.mean[1]) + float(law.cov[0, 1] / law.cov[0, 0]) * (Z[11:, 0] - float(law.mean[0])) for law in members]
     np.testing.assert_allclose(completed[11:, 1], np.mean(guesses, axis=0) * units.scale[1] + units.location[1], rtol=1e-9)
     np.testing.assert_array_equal(completed[:11], X[:11])
     np.testing.assert_array_equal(pool.sample(2), pool.sample(2))
+
+
+@pytest.mark.parametrize("imputer", [PooledImputer(2, rule="mean_score", random_state=0), ProperImputer("bootstrap", random_state=0)], ids=["mean_score", "bootstrap"])
+def test_every_source_of_models_completes_the_table(imputer):
+    fitted = imputer.fit(X)
+    copies = fitted.sample(2)
+    assert np.isfinite(copies).all()
+    assert np.isfinite(fitted.transform(X)).all()
+    np.testing.assert_array_equal(copies[:, ~np.isnan(X)], np.broadcast_to(X[~np.isnan(X)], (2, 31)))
+    assert np.ptp(copies[:, 11:, 1], axis=0).min() > 0
+
+
+def test_members_may_have_latents():
+    completed = PooledImputer(1, n_latent=1, random_state=0).fit(X)
+    law, units = completed.model_.model[0].law, completed.model_
+    mean, cov = np.asarray(law.mean), np.asarray(law.cov)
+    Z = (X[11:, 0] - units.location[0]) / units.scale[0]
+    guess = mean[1] + cov[0, 1] / cov[0, 0] * (Z - mean[0])
+    np.testing.assert_allclose(completed.transform(X)[11:, 1], guess * units.scale[1] + units.location[1], rtol=1e-8)
+
+
+@pytest.mark.verify
+def test_members_fitted_to_resamples_of_a_small_table_beat_the_means_of_columns():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(120, 3)) @ rng.normal(size=(3, 13)) + 0.7 * rng.normal(size=(120, 13))
+    holed = np.where(rng.random(rows.shape) < 0.3, np.nan, rows)
+    holes, means = np.isnan(holed), np.broadcast_to(np.nanmean(holed, axis=0), holed.shape)
+    completed = PooledImputer(1, tolerance=1e-4, random_state=0).fit(holed).transform(holed)
+    assert np.mean((completed - rows)[holes] ** 2) < np.mean((means - rows)[holes] ** 2)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
 from ensembletheory.estimators import GaussianImputer
-from ensembletheory.estimators.diffusion import DiffusionImputer, InUnits
+from ensembletheory.estimators.diffusion import DiffusionImputer
+from ensembletheory.estimators.in_units import InUnits
 from ensembletheory.estimators.neural import FlowMatchingImputer, ScoreMatchingImputer
 from ensembletheory.laws import standard_normal
 from ensembletheory.processes import LinearInterpolant, VariancePreserving

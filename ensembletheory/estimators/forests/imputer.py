@@ -19,10 +19,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ensembletheory.errors import checked_count
 from ensembletheory.estimators.density import as_key
-from ensembletheory.estimators.diffusion import InUnits, PathImputer, in_units
+from ensembletheory.estimators.diffusion import PathImputer
 from ensembletheory.estimators.forests.rules import ForestSampler
 from ensembletheory.estimators.forests.training import fit_forest
 from ensembletheory.estimators.imputers import _constants
+from ensembletheory.estimators.in_units import InUnits, in_units
 from ensembletheory.fields import MeanField
 from ensembletheory.laws import standard_normal
 from ensembletheory.processes import LinearInterpolant, VariancePreserving
