@@ -35,7 +35,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ensembletheory.covariance import LowRankPlusDiagonal
-from ensembletheory.errors import Numbers, checked_count, refuse
+from ensembletheory.errors import Numbers, checked_count, is_concrete, refuse
 from ensembletheory.imputation.tiles import Tiles, read_rows, restored, tiled
 from ensembletheory.latent import Ppca, PpcaMixture
 from ensembletheory.laws import Gaussian, GaussianMixture
@@ -65,31 +65,32 @@ def conditional_mean(law: Model, X: Numbers) -> Float[Array, "n d"]:
     """E[x | x_o] of each row of X (n, d), NaN = missing: observed values are kept.
 
     Raises:
-        ValueError: if X is not a table of numbers with the columns of the law, holds an infinity, or the law is singular.
+        ValueError: if X is not a table of numbers with the columns of the law, holds an infinity or rows that overflow under every component, or the law is singular.
         TypeError: if the law is of another kind.
     """
-    return _answered(law, X)[1]
+    return _known(_answered(law, X)[1])
 
 
 def conditional_variance(law: Model, X: Numbers) -> Float[Array, "n d"]:
     """Var[x_j | x_o] of each entry of X (n, d), NaN = missing: 0 where observed.
 
     Raises:
-        ValueError: if X is not a table of numbers with the columns of the law, holds an infinity, or the law is singular.
+        ValueError: if X is not a table of numbers with the columns of the law, holds an infinity or rows that overflow under every component, or the law is singular.
         TypeError: if the law is of another kind.
     """
-    return _answered(law, X)[2]
+    return _known(_answered(law, X)[2])
 
 
 def conditional_draws(key: PRNGKeyArray, law: Model, X: Numbers, n: int) -> Float[Array, "n rows d"]:
     """`n` completed copies of X (rows, d), NaN = missing: in each the missing part of every row is drawn from its exact conditional, independently.
 
     Raises:
-        ValueError: if X is not a table of numbers with the columns of the law, holds an infinity, n < 1, or the law is singular.
+        ValueError: if X is not a table of numbers with the columns of the law, holds an infinity or rows that overflow under every component, n < 1, or the law is
+            singular.
         TypeError: if the law is of another kind.
     """
     model, tiles, places = _checked(law, X)
-    return restored(places, _drawn(key, model, tiles, checked_count("n", n, 1)), axis=2)
+    return _known(restored(places, _drawn(key, model, tiles, checked_count("n", n, 1)), axis=2))
 
 
 def conditional_law(law: Model, x: Numbers) -> Gaussian | GaussianMixture:
@@ -207,7 +208,9 @@ class _Tile(eqx.Module):
     means: Float[Array, "K t d"]
 
     def shares(self) -> Float[Array, "K t"]:
-        """The components' probabilities given what is observed."""
+        """The components' probabilities given what is observed; NaN where all their log-densities overflow, which tells nothing of several."""
+        if len(self.weights) == 1:
+            return jnp.ones_like(self.log_probs)
         return jax.vmap(relative_terms, (None, 1), 1)(self.weights, self.log_probs)
 
     def kept(self, results: Float[Array, "t d"]) -> Float[Array, "t d"]:
@@ -231,7 +234,8 @@ def _draws(tile: _Tile, noise: tuple[Float[Array, "n t"], Float[Array, "n t v"]]
         uniform, z = part
         label = jnp.sum((uniform * steps[-1])[None, :] >= steps, axis=0)
         candidates = tile.means + jax.vmap(lambda given: given.noise(z))(tile.given)
-        return tile.kept(jnp.einsum("tk,ktd->td", jax.nn.one_hot(label, len(steps), dtype=steps.dtype), candidates))
+        drawn = jnp.einsum("tk,ktd->td", jax.nn.one_hot(label, len(steps), dtype=steps.dtype), candidates)
+        return tile.kept(jnp.where(jnp.isnan(steps[-1])[:, None], jnp.nan, drawn))
 
     return jax.lax.map(one, noise)
 
@@ -276,6 +280,19 @@ def _answered(law: Model, X: Numbers) -> list[Array]:
     """Log-densities, conditional means and variances of the rows."""
     model, tiles, places = _checked(law, X)
     return [restored(places, part) for part in _tile_moments(model, tiles)]
+
+
+def _known(results: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """The results.
+
+    Raises:
+        ValueError: if a row is so far from a mixture that its density overflows under every component.
+    """
+    if is_concrete(results) and np.isnan(np.asarray(results)).any():
+        rows = np.flatnonzero(np.isnan(np.asarray(results)).any(axis=-1).reshape(-1, results.shape[-2]).any(axis=0))
+        got = f"{rows.size} rows so far from every component that log-densities overflow (index {', '.join(map(str, rows[:5]))})"
+        refuse("X", got, "rows on the scale of the law", "Check their units: rounding leaves no component nearer than another.")
+    return results
 
 
 def _checked(law: Model, X: Numbers) -> tuple[Model, Tiles, np.ndarray]:

@@ -155,3 +155,12 @@ def test_the_likelihood_can_be_differentiated_in_the_law():
 def test_bad_input_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call(made("mixture", 0)[0])
+
+
+def test_rows_that_overflow_under_every_component_are_refused():
+    far, one = np.array([[1e160, np.nan]]), et.Gaussian(np.zeros(2), [[1.0, 0.5], [0.5, 1.0]])
+    np.testing.assert_allclose(et.imputation.conditional_mean(one, far), [[1e160, 5e159]], rtol=1e-12)
+    mixture = et.GaussianMixture([0.5, 0.5], [[0.0, 0.0], [1.0, 1.0]], np.stack([np.eye(2)] * 2))
+    for call in (lambda: et.imputation.conditional_mean(mixture, far), lambda: et.imputation.conditional_draws(jax.random.key(0), mixture, far, 2)):
+        with pytest.raises(ValueError, match=r"`X`: got 1 rows so far .*\(index 0\)"):
+            call()
