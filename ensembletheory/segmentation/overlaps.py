@@ -46,7 +46,10 @@ def dice(shared: Float[Array, "*n"], first: Float[Array, "*n"], second: Float[Ar
 
 
 def jaccard_empty_differs(shared: Float[Array, "*n"], first: Float[Array, "*n"], second: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Intersection over union; 0 for two empty masks, which then differ from each other, and each from itself."""
+    """Intersection over union; 0 for two empty masks, which then differ from each other, and each from itself.
+
+    1 - it is no distance: one empty mask has diversity 1, and biases that hold a diversity change. GED^2 stays >= 0, and 0 for equal laws only (`segmentation.ged`).
+    """
     return _ratio(shared, first + second - shared, 0.0)
 
 
