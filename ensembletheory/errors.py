@@ -43,6 +43,17 @@ def checked_count(argument: str, count: int, least: int) -> int:
     return int(count)
 
 
+def checked_index(argument: str, index: int, size: int) -> int:
+    """A whole number from 0 to size - 1.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not isinstance(index, int | np.integer) or isinstance(index, bool) or not 0 <= index < size:
+        refuse(argument, repr(index), f"a whole number from 0 to {size - 1}", "Count from 0.")
+    return int(index)
+
+
 def as_floats(argument: str, value: Numbers) -> Float[Array, "..."]:
     """`value` as a floating array without NaN or infinity.
 

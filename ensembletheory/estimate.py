@@ -81,7 +81,7 @@ def as_estimate(value: Estimate | ArrayLike) -> Estimate:
 
 
 def monte_carlo(draws: Float[Array, " n"]) -> Estimate:
-    """The mean of independent draws with its standard error.
+    """The mean of independent draws with its standard error, infinite where the mean is not finite.
 
     Raises:
         ValueError: if there are fewer than two.
@@ -94,7 +94,8 @@ def monte_carlo(draws: Float[Array, " n"]) -> Estimate:
 
 @jax.jit
 def _mean_and_error(draws: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    return jnp.mean(draws), jnp.std(draws, ddof=1) / jnp.sqrt(draws.size)
+    mean = jnp.mean(draws)
+    return mean, jnp.where(jnp.isfinite(mean), jnp.std(draws, ddof=1) / jnp.sqrt(draws.size), jnp.inf)
 
 
 def log_mean(logs: Float[Array, " n"]) -> Estimate:

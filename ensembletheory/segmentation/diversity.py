@@ -18,9 +18,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembletheory.errors import Numbers, checked_count, refuse
 from ensembletheory.estimate import Estimate, closed_form, monte_carlo
 from ensembletheory.gains.decomposition import terms_of, weighted_sum
-from ensembletheory.segmentation.ged import expected_overlaps, ged_squared, required_key, sampled_overlaps
+from ensembletheory.segmentation.ged import expected_overlaps, ged_squared, listed, required_key, sampled_overlaps
 from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, checked_masks, checked_members, mixture_of_masks
 from ensembletheory.segmentation.overlaps import Overlap, jaccard, table_of
+from ensembletheory.segmentation.products import is_finite_mixture, mean_iou
 
 __all__ = ["PooledDiversity", "diversity", "diversity_of_pool", "diversity_of_samples"]
 
@@ -39,19 +40,22 @@ class PooledDiversity(eqx.Module):
 
 
 def diversity(law: MaskDistribution, overlap: Overlap = jaccard, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
-    """E d(S, S'): a finite sum for a law of finite support, else the mean over independent pairs of draws.
+    """E d(S, S'): a finite sum for a law of finite support, a closed form for a mixture of laws with independent pixels, else the mean over independent pairs of draws.
 
     Args:
         law: a law of masks.
         overlap: `jaccard`, or another one.
-        key: needed where the law is not a `MaskLaw`.
-        samples: number of pairs, at least 2 (default 1,000).
+        key: needed as by `ged_squared`.
+        samples: number of pairs, at least 2 (default 1,000); asks for draws.
 
     Raises:
         ValueError: if only Monte Carlo can answer and no key is given.
     """
+    law = listed(law)
     if isinstance(law, MaskLaw) and samples is None:
         return closed_form(_exact(law, overlap))
+    if overlap is jaccard and samples is None and is_finite_mixture(law):
+        return 1 - mean_iou(law, law)
     number = checked_count("samples", _DEFAULT_SAMPLES if samples is None else samples, 2)
     return _simulated(law.sample(required_key(key), 2 * number), overlap)
 

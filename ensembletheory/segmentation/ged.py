@@ -33,30 +33,35 @@ from ensembletheory.errors import Numbers, checked_count, refuse
 from ensembletheory.estimate import Estimate, closed_form, monte_carlo
 from ensembletheory.gains.decomposition import Decomposition, weighted_sum
 from ensembletheory.segmentation.counts import sizes
-from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, checked_members, mixture_of_masks
+from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, checked_members, mixture_of_masks, require_same_shape
 from ensembletheory.segmentation.overlaps import Overlap, jaccard, table_of
+from ensembletheory.segmentation.product_modes import ProductModes
+from ensembletheory.segmentation.products import is_finite_mixture, product_ged_squared
 
-__all__ = ["expected_overlaps", "ged_decomposition", "ged_squared", "require_same_shape", "sampled_overlaps"]
+__all__ = ["expected_overlaps", "ged_decomposition", "ged_squared", "listed", "required_key", "sampled_overlaps"]
 
 _DEFAULT_SAMPLES = 1000
 
 
 def ged_squared(p: MaskDistribution, q: MaskDistribution, overlap: Overlap = jaccard, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
-    """GED^2(p, q): a finite sum, never negative, for two laws of finite support, else the mean over independent draws of two masks of each law.
+    """GED^2(p, q): a finite sum for two laws of finite support, a closed form for mixtures of laws with independent pixels, else the mean over draws of two masks of each law.
 
     Args:
         p: a law of masks.
         q: a law of masks of the same shape.
         overlap: `jaccard`, or another positive semi-definite one.
-        key: needed where a law is not a `MaskLaw`.
-        samples: number of pairs drawn from each law, at least 2 (default 1,000).
+        key: needed where a law is no finite mixture of laws with independent pixels, or, other than of finite support, overlaps by another index than Jaccard's are asked for.
+        samples: number of pairs drawn from each law, at least 2 (default 1,000); asks for draws.
 
     Raises:
         ValueError: if the shapes differ, or only Monte Carlo can answer and no key is given.
     """
     require_same_shape(p, q)
+    p, q = listed(p), listed(q)
     if isinstance(p, MaskLaw) and isinstance(q, MaskLaw) and samples is None:
         return closed_form(_squared(p, q, overlap))
+    if overlap is jaccard and samples is None and is_finite_mixture(p) and is_finite_mixture(q):
+        return product_ged_squared(p, q)
     first, second = jax.random.split(required_key(key))
     number = checked_count("samples", _DEFAULT_SAMPLES if samples is None else samples, 2)
     return _simulated(p.sample(first, 2 * number), q.sample(second, 2 * number), overlap)
@@ -73,6 +78,11 @@ def ged_decomposition(target: MaskLaw, members: Sequence[MaskLaw], weights: Numb
     return _decomposed(target, laws, shares, overlap)
 
 
+def listed(law: MaskDistribution) -> MaskDistribution:
+    """The law, mode by mode where it is a product of modes."""
+    return law.law() if isinstance(law, ProductModes) else law
+
+
 def expected_overlaps(p: MaskLaw, q: MaskLaw, overlap: Overlap) -> Float[Array, ""]:
     """E overlap(S, Y) of independent S ~ p and Y ~ q."""
     return p.weights @ table_of(p.masks, q.masks, overlap) @ q.weights
@@ -83,16 +93,6 @@ def sampled_overlaps(masks: Array, others: Array, overlap: Overlap) -> Float[Arr
     return overlap(sizes(masks & others), sizes(masks), sizes(others))
 
 
-def require_same_shape(p: MaskDistribution, q: MaskDistribution) -> None:
-    """Refuse two laws of masks of different shapes.
-
-    Raises:
-        ValueError: naming both shapes.
-    """
-    if p.shape != q.shape:
-        refuse("q", f"masks of shape {q.shape}", f"shape {p.shape}, that of `p`", "Bring the masks to one size first.")
-
-
 def required_key(key: PRNGKeyArray | None) -> PRNGKeyArray:
     """The key.
 
@@ -100,7 +100,8 @@ def required_key(key: PRNGKeyArray | None) -> PRNGKeyArray:
         ValueError: if there is none.
     """
     if key is None:
-        refuse("key", "None", "a PRNG key, since only Monte Carlo can answer where a law is not a MaskLaw, or `samples` are asked for", "Pass key=jax.random.key(0).")
+        expected = "a PRNG key, since only Monte Carlo can answer where a law is no finite mixture of independent pixels, the overlap not Jaccard's, or `samples` are given"
+        refuse("key", "None", expected, "Pass key=jax.random.key(0); laws of at most two factors are compared by product_ged_squared without one.")
     return cast(PRNGKeyArray, key)
 
 

@@ -22,8 +22,8 @@ from jaxtyping import Array, Float
 from ensembletheory.errors import Numbers, as_floats, checked_count, is_concrete, refuse
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.segmentation.counts import sizes
-from ensembletheory.segmentation.ged import expected_overlaps, ged_squared, require_same_shape
-from ensembletheory.segmentation.mask_law import MaskLaw, checked_masks
+from ensembletheory.segmentation.ged import expected_overlaps, ged_squared
+from ensembletheory.segmentation.mask_law import MaskLaw, checked_masks, require_same_shape
 from ensembletheory.segmentation.overlaps import Overlap, jaccard, table_of
 
 __all__ = ["expected_v_statistic", "ged_u_statistic", "ged_v_statistic"]

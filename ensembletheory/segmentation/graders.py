@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy import ndimage
 
-from ensembletheory.errors import Numbers, as_floats, checked_count, missing_extra, refuse
+from ensembletheory.errors import Numbers, as_floats, checked_count, checked_index, missing_extra, refuse
 from ensembletheory.segmentation.mask_law import MaskLaw, checked_masks
 
 __all__ = ["LesionImages", "dilated", "eroded", "grey_matter_map", "lesion_images", "morphological_graders", "shifted", "threshold_graders"]
@@ -45,8 +45,12 @@ class LesionImages(eqx.Module):
     probabilities: Float[Array, " m"]
 
     def law(self, i: int) -> MaskLaw:
-        """The law of a grader's mask of image i."""
-        return MaskLaw(self.readings[i], self.probabilities)
+        """The law of a grader's mask of image i.
+
+        Raises:
+            ValueError: if there is no image i.
+        """
+        return MaskLaw(self.readings[checked_index("i", i, len(self.readings))], self.probabilities)
 
 
 def lesion_images(key: PRNGKeyArray, n: int, size: int = 64, graders: int = 4) -> LesionImages:
@@ -159,7 +163,9 @@ def threshold_graders(probabilities: Numbers, levels: Numbers, weights: Numbers 
         ValueError: if a probability lies outside [0, 1], or shapes are wrong.
     """
     soft, cuts = np.asarray(as_floats("probabilities", probabilities)), np.asarray(as_floats("levels", levels))
-    if soft.ndim != 2 or soft.min() < 0 or soft.max() > 1:
+    if soft.ndim != 2 or soft.size == 0:
+        refuse("probabilities", f"shape {soft.shape}", "(H, W) with H, W >= 1", "One map of one image.")
+    if soft.min() < 0 or soft.max() > 1:
         refuse("probabilities", f"shape {soft.shape}, values from {soft.min():.3g} to {soft.max():.3g}", "(H, W) in [0, 1]", "One map of one image.")
     if cuts.ndim != 1 or cuts.size == 0:
         refuse("levels", f"shape {cuts.shape}", "(m,) with m >= 1", "One level a grader.")

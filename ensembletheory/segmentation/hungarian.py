@@ -5,8 +5,8 @@ et al. 2019, where 16 samples meet 4 graders, each four times). By Birkhoff's th
 
     HM(S, Y) = 1 - W(P_n, Q_m),    W the least expected d = 1 - J over all couplings of the two empirical laws,
 
-an optimal transport cost. So HM is concave in the law of the samples: E HM of n draws never falls with n, and stays below HM of the law itself, the number for "perfect"
-sampling.
+an optimal transport cost, as which it is computed (by the extra `transport`) where the lists would be longer than 1,000. So HM is concave in the law of the samples: E HM of n
+draws never falls with n, and stays below HM of the law itself, the number for "perfect" sampling.
 """
 
 from itertools import combinations
@@ -22,13 +22,14 @@ from scipy.special import gammaln
 from ensembletheory.divergences.transport import transport_cost
 from ensembletheory.errors import Numbers, as_floats, checked_count, refuse
 from ensembletheory.estimate import Estimate, closed_form, monte_carlo
-from ensembletheory.segmentation.ged import require_same_shape, required_key
-from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, checked_masks
+from ensembletheory.segmentation.ged import required_key
+from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, checked_masks, require_same_shape
 from ensembletheory.segmentation.overlaps import jaccard, overlap_table, table_of
 
 __all__ = ["expected_hungarian_iou", "hungarian_iou", "hungarian_iou_of_laws", "matched_mean"]
 
 _MOST_COUNTS = 20_000  # ways to distribute the draws over the masks of a law that are enumerated
+_LONGEST = 1000  # list that is paired one by one
 _DEFAULT_SAMPLES = 1000
 
 
@@ -37,6 +38,7 @@ def hungarian_iou(samples: Numbers, graders: Numbers) -> Float[Array, "..."]:
 
     Raises:
         ValueError: if shapes do not agree.
+        ImportError: without the extra `transport`, where the least common multiple of n and m is above 1,000.
     """
     return matched_mean(overlap_table(samples, graders))
 
@@ -46,6 +48,7 @@ def matched_mean(overlaps: Numbers) -> Float[Array, "..."]:
 
     Raises:
         ValueError: if a table is empty or not finite.
+        ImportError: as of `hungarian_iou`.
     """
     tables = np.asarray(as_floats("overlaps", overlaps))
     if tables.ndim < 2 or 0 in tables.shape[-2:]:
@@ -77,6 +80,7 @@ def expected_hungarian_iou(law: MaskDistribution, graders: Numbers, n: int, key:
 
     Raises:
         ValueError: if shapes do not agree, or only simulation can answer and no key is given.
+        ImportError: as of `hungarian_iou`.
     """
     truths, draws = checked_masks("graders", graders, law.shape), checked_count("n", n, 1)
     if truths.ndim != 3 or 0 in truths.shape:
@@ -109,5 +113,7 @@ def _enumerated(table: np.ndarray, masses: np.ndarray, n: int) -> float:
 def _matched(table: np.ndarray) -> float:
     n, m = table.shape
     long = lcm(n, m)
+    if long > _LONGEST:
+        return float(1 - transport_cost(jnp.asarray(np.full(n, 1 / n)), jnp.asarray(np.full(m, 1 / m)), jnp.asarray(1 - table)))
     repeated = np.repeat(np.repeat(table, long // n, axis=0), long // m, axis=1)
     return float(repeated[linear_sum_assignment(repeated, maximize=True)].mean())

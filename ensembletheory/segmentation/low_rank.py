@@ -7,7 +7,8 @@ It is computed to a relative error near 1e-11 for all x and d:
 
  - from sigmoid(x) = e^x sigmoid(-x) follows F(x, d) = exp(x + d/2) F(-x - d, d), which brings every x to x >= -d/2, where F is not small against what it sums;
  - for d < 1 by the trapezoid rule over e (the poles of the sigmoid lie pi / sqrt(d) from the axis);
- - else as E Phi((x + l) / sqrt(d)) over the logistic l, by the trapezoid rule (the density's poles lie pi from the axis).
+ - else as E Phi((x + l) / sqrt(d)) over the logistic l, by the trapezoid rule (the density's poles lie pi from the axis), further to the right, where at
+   x = -d/2 the integrand falls like exp(-l/2) only.
 
 The pixel probabilities are F(m_i, |P_i|^2 + d_i).
 """
@@ -15,16 +16,16 @@ The pixel probabilities are F(m_i, |P_i|^2 + d_i).
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.segmentation.factors import FactorMasks, checked_maps
+from ensembletheory.segmentation.normal_tails import log_normal_cdf
 
 __all__ = ["LowRankLogits", "log_logistic_normal"]
 
 _NORMAL_STEP, _NORMAL_SPAN = 0.5, 9.0
-_LOGISTIC_STEP, _LOGISTIC_SPAN = 0.55, 39.6
+_LOGISTIC_STEP, _LOGISTIC_LEAST, _LOGISTIC_MOST = 0.55, -39.6, 72.6
 
 
 class LowRankLogits(FactorMasks):
@@ -58,6 +59,9 @@ class LowRankLogits(FactorMasks):
     def _log_cdf(self, x: Float[Array, "H W"]) -> Float[Array, "H W"]:
         return log_logistic_normal(x, self.diagonal)
 
+    def _steepness(self) -> Float[Array, "H W"]:
+        return jnp.linalg.norm(self.factor, axis=-1) / jnp.sqrt(1 + self.diagonal)
+
     def _noise(self, key: PRNGKeyArray, n: int) -> Float[Array, "n H W"]:
         of_normal, of_logistic = jax.random.split(key)
         normal = jax.random.normal(of_normal, (n, *self.shape), self.mean.dtype)
@@ -87,8 +91,8 @@ def _over_normal(x: Float[Array, ""], d: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def _over_logistic(x: Float[Array, ""], d: Float[Array, ""]) -> Float[Array, ""]:
-    nodes = np.arange(-_LOGISTIC_SPAN, _LOGISTIC_SPAN + _LOGISTIC_STEP / 2, _LOGISTIC_STEP)
-    return _log_sum(log_ndtr((x + jnp.asarray(nodes, x.dtype)) / jnp.sqrt(d)), -np.abs(nodes) - 2 * np.log1p(np.exp(-np.abs(nodes))))
+    nodes = np.arange(_LOGISTIC_LEAST, _LOGISTIC_MOST + _LOGISTIC_STEP / 2, _LOGISTIC_STEP)
+    return _log_sum(log_normal_cdf((x + jnp.asarray(nodes, x.dtype)) / jnp.sqrt(d)), -np.abs(nodes) - 2 * np.log1p(np.exp(-np.abs(nodes))))
 
 
 def _log_sum(logs: Float[Array, " k"], log_weights: np.ndarray) -> Float[Array, ""]:

@@ -21,7 +21,7 @@ from ensembletheory.errors import Numbers, checked_count, is_concrete, refuse
 from ensembletheory.laws.weights import checked_weights
 from ensembletheory.segmentation.counts import disagreements
 
-__all__ = ["MaskDistribution", "MaskLaw", "checked_masks", "checked_members", "mixture_of_masks"]
+__all__ = ["MaskDistribution", "MaskLaw", "checked_masks", "checked_members", "mixture_of_masks", "require_same_shape"]
 
 
 class MaskDistribution(eqx.Module):
@@ -112,6 +112,16 @@ def checked_members(members: Sequence[MaskLaw], weights: Numbers | None) -> tupl
     return laws, checked_weights(weights, len(laws))
 
 
+def require_same_shape(p: MaskDistribution, q: MaskDistribution) -> None:
+    """Refuse two laws of masks of different shapes.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    if p.shape != q.shape:
+        refuse("q", f"masks of shape {q.shape}", f"shape {p.shape}, that of `p`", "Bring the masks to one size first.")
+
+
 def checked_masks(argument: str, masks: Numbers, shape: tuple[int, int] | None = None) -> Bool[Array, "..."]:
     """`masks` (..., H, W) as truth values.
 
@@ -139,7 +149,7 @@ def _mixed(laws: list[MaskLaw], shares: Float[Array, " K"]) -> MaskLaw:
 
 @eqx.filter_jit
 def _pixels(law: MaskLaw) -> Float[Array, "H W"]:
-    return jnp.tensordot(law.weights, law.masks.astype(law.weights.dtype), axes=1)
+    return jnp.clip(jnp.tensordot(law.weights, law.masks.astype(law.weights.dtype), axes=1), 0, 1)  # weights sum to 1 up to rounding
 
 
 @eqx.filter_jit

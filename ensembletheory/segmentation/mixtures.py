@@ -28,8 +28,9 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from ensembletheory.errors import Numbers, checked_count, is_concrete, refuse
 from ensembletheory.estimate import Estimate, closed_form, monte_carlo
 from ensembletheory.laws.weights import checked_weights
+from ensembletheory.segmentation.factors import FactorMasks, tolerance
 from ensembletheory.segmentation.independent import IndependentPixels
-from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw
+from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, require_same_shape
 from ensembletheory.segmentation.products import Products, as_products
 
 __all__ = ["MixtureOfMasks", "average_logits", "average_probabilities", "law_over_all_masks", "mask_kl", "total_correlation"]
@@ -119,7 +120,8 @@ def _of_mixture(law: MixtureOfMasks) -> Products:
     parts = [as_products(member) for member in law.members]
     weights = jnp.concatenate([w * part.weights for w, part in zip(law.weights, parts, strict=True)])
     coarse = jnp.concatenate([w * part.coarse for w, part in zip(law.weights, parts, strict=True)])
-    return Products(jnp.concatenate([part.probabilities for part in parts]), weights, coarse, all(part.exact for part in parts))
+    doubt = jnp.sum(jnp.stack([w * part.doubt for w, part in zip(law.weights, parts, strict=True)]))
+    return Products(jnp.concatenate([part.probabilities for part in parts]), weights, coarse, doubt, all(part.exact for part in parts))
 
 
 def average_probabilities(members: Sequence[MaskDistribution], weights: Numbers | None = None) -> IndependentPixels:
@@ -160,14 +162,19 @@ def law_over_all_masks(law: MaskDistribution) -> MaskLaw:
         ValueError: if it has no finite support and more pixels.
         TypeError: if its likelihood is not known.
     """
+    return _listed(law)[0]
+
+
+def _listed(law: MaskDistribution) -> tuple[MaskLaw, float]:
+    """The law, mask by mask, and how far from 1 the masses summed before they were scaled to it."""
     if isinstance(law, MaskLaw):
-        return law
+        return law, 0.0
     pixels = law.shape[0] * law.shape[1]
     if pixels > _MOST_PIXELS:
         refuse("law", f"{pixels} pixels", f"at most {_MOST_PIXELS}, whose masks can be listed", "Pass key=jax.random.key(0) where draws can answer.")
     masks = (np.arange(2**pixels)[:, None] >> np.arange(pixels)[None, :] & 1).astype(bool).reshape(-1, *law.shape)
     weights = np.exp(_likelihood(law).log_prob(masks))
-    return MaskLaw(masks, weights / weights.sum())
+    return MaskLaw(masks, weights / weights.sum()), abs(1 - float(weights.sum()))
 
 
 def _likelihood(law: MaskDistribution) -> HasLikelihood:
@@ -179,6 +186,8 @@ def _likelihood(law: MaskDistribution) -> HasLikelihood:
 def mask_kl(p: MaskDistribution, q: MaskDistribution, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
     """KL(p || q) of laws of masks, in nats: a sum over the masks of p where they can be listed and no number of samples is given, else by Monte Carlo.
 
+    Where a law has Gaussian factors, the sum inherits the error of its likelihoods, and what their sum misses of 1.
+
     Args:
         p: a law; where it is not of finite support, at most 12 pixels, or its likelihood is used at draws.
         q: a law whose likelihood is known.
@@ -189,13 +198,21 @@ def mask_kl(p: MaskDistribution, q: MaskDistribution, key: PRNGKeyArray | None =
         ValueError: if their shapes differ, or only Monte Carlo can answer and no key is given.
         TypeError: if a likelihood is not known.
     """
-    if p.shape != q.shape:
-        refuse("q", f"masks of shape {q.shape}", f"{p.shape}, as those of p", "Compare laws of masks of one image.")
+    require_same_shape(p, q)
     if key is not None and (samples is not None or not _listable(p)):
         masks = p.sample(key, _DEFAULT_SAMPLES if samples is None else samples)
         return _mean_gap(_likelihood(p).log_prob(masks), _likelihood(q).log_prob(masks))
-    listed = law_over_all_masks(p).merged()
-    return closed_form(_summed(listed.weights, _likelihood(q).log_prob(listed.masks)))
+    listed, deficit = _listed(p)
+    merged = listed.merged()
+    divergence, absolute = _summed(merged.weights, _likelihood(q).log_prob(merged.masks))
+    if not (_integrates(p) or _integrates(q)):
+        return closed_form(divergence)
+    return Estimate(divergence, (deficit + tolerance(absolute.dtype, absolute)) * (2 + absolute), "quadrature")
+
+
+def _integrates(law: MaskDistribution) -> bool:
+    """Whether a likelihood of a law of masks comes from a rule of integration."""
+    return isinstance(law, FactorMasks) or (isinstance(law, MixtureOfMasks) and any(_integrates(member) for member in law.members))
 
 
 def _listable(law: MaskDistribution) -> bool:
@@ -208,8 +225,10 @@ def _mean_gap(log_p: Float[Array, " n"], log_q: Float[Array, " n"]) -> Estimate:
 
 
 @jax.jit
-def _summed(weights: Float[Array, " m"], log_q: Float[Array, " m"]) -> Float[Array, ""]:
-    return jnp.maximum(jnp.sum(weights * (jnp.log(weights) - log_q)), 0.0)
+def _summed(weights: Float[Array, " m"], log_q: Float[Array, " m"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The divergence, and the mean of the absolute terms."""
+    terms = weights * (jnp.log(weights) - log_q)
+    return jnp.maximum(jnp.sum(terms), 0.0), jnp.sum(jnp.abs(terms))
 
 
 def total_correlation(law: MaskDistribution, key: PRNGKeyArray | None = None, samples: int | None = None) -> Estimate:
@@ -224,4 +243,4 @@ def total_correlation(law: MaskDistribution, key: PRNGKeyArray | None = None, sa
         ValueError: if only Monte Carlo can answer and no key is given.
         TypeError: if its likelihood is not known.
     """
-    return mask_kl(law, IndependentPixels(np.clip(law.pixel_probabilities(), 0, 1)), key, samples)
+    return mask_kl(law, IndependentPixels(jnp.clip(law.pixel_probabilities(), 0, 1)), key, samples)

@@ -9,11 +9,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, ndtr
+from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.segmentation.factors import FactorMasks, checked_maps
+from ensembletheory.segmentation.normal_tails import log_normal_cdf
 
 __all__ = ["ProbitMasks"]
 
@@ -53,7 +54,10 @@ class ProbitMasks(FactorMasks):
         return _pixels(self.mean, self.loading, self.noise)
 
     def _log_cdf(self, x: Float[Array, "H W"]) -> Float[Array, "H W"]:
-        return log_ndtr(x / jnp.sqrt(self.noise))
+        return log_normal_cdf(x / jnp.sqrt(self.noise))
+
+    def _steepness(self) -> Float[Array, "H W"]:
+        return jnp.abs(self.loading) / jnp.sqrt(self.noise)
 
     def _noise(self, key: PRNGKeyArray, n: int) -> Float[Array, "n H W"]:
         return jnp.sqrt(self.noise)[None] * jax.random.normal(key, (n, *self.shape), self.mean.dtype)

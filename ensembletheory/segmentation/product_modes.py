@@ -6,6 +6,8 @@ so that the union tells the labels; of each class alone as a law of two masks. B
 sum_c h(s_c), and a law with independent pixels that has the right probabilities misses (n_c - 1) h(s_c) nats a region of n_c pixels.
 """
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ import numpy as np
 from jax.scipy.special import entr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ensembletheory.errors import Numbers, as_floats, checked_count, is_concrete, refuse
+from ensembletheory.errors import Numbers, as_floats, checked_count, checked_index, is_concrete, refuse
 from ensembletheory.estimate import Estimate, closed_form
 from ensembletheory.segmentation.mask_law import MaskDistribution, MaskLaw, checked_masks
 
@@ -81,8 +83,29 @@ class ProductModes(MaskDistribution):
         return MaskLaw(_unions(self.regions, labelled), weights)
 
     def layer(self, c: int) -> MaskLaw:
-        """The law of class c alone: its region, or nothing."""
-        return MaskLaw(*_layer(self, c))
+        """The law of class c alone: its region, or nothing.
+
+        Raises:
+            ValueError: if there is no class c.
+        """
+        return MaskLaw(*_layer(self, checked_index("c", c, len(self.regions))))
+
+    @classmethod
+    def of_classes(cls, labels: Numbers, classes: Sequence[int], probabilities: Numbers) -> "ProductModes":
+        """Of a map of classes, the pixels of some of them that are flipped, each class as a whole and independently: as a street scene with five such classes.
+
+        Args:
+            labels: (H, W), the class of each pixel.
+            classes: those that may flip, each found in the map.
+            probabilities: for each of them that it flips.
+
+        Raises:
+            ValueError: if the map is no (H, W), a class is listed twice or not found, or a probability lies outside [0, 1].
+        """
+        found = np.asarray(labels)
+        if found.ndim != 2:
+            refuse("labels", f"shape {found.shape}", "(H, W)", "One map of classes of one image.")
+        return cls(found[None] == np.asarray(classes)[:, None, None], probabilities)
 
 
 def _checked_regions(regions: Bool[Array, "C H W"]) -> Bool[Array, "C H W"]:

@@ -7,7 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ensembletheory.segmentation import dilated, eroded, grey_matter_map, lesion_images, morphological_graders, shifted, threshold_graders
+from ensembletheory.segmentation import (
+    MaskLaw,
+    deterministic_floor,
+    dilated,
+    eroded,
+    ged_squared,
+    grey_matter_map,
+    lesion_images,
+    morphological_graders,
+    shifted,
+    threshold_graders,
+)
 from tests.helpers import assert_within_errors
 
 MASKS = arrays.arrays(bool, (2, 5, 6))
@@ -67,6 +78,12 @@ def test_grey_matter_is_a_map_of_probabilities():
     assert 0.7 < soft.max() <= 1
     with pytest.raises(ValueError, match="height"):
         grey_matter_map(10, height=1.5)
+    nested = threshold_graders(soft, (np.arange(20) + 0.5) / 20)
+    assert np.max(np.abs(np.asarray(nested.pixel_probabilities()) - soft)) <= 1 / 40 + 1e-12
+    drawn = morphological_graders(soft >= 0.5)
+    areas = np.asarray(drawn.masks).sum((1, 2))
+    assert areas[1] > areas[0] > areas[2] > areas[3] == 0
+    assert 0 < float(deterministic_floor(drawn)) <= float(ged_squared(MaskLaw((soft >= 0.5)[None]), drawn))
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +123,8 @@ def test_brightness_is_that_of_the_regions(lesions):
         (lambda: lesion_images(jax.random.key(0), 2, 15), "size"),
         (lambda: threshold_graders([[0.2, 1.2]], [0.5]), "probabilities"),
         (lambda: threshold_graders([[0.2, 0.9]], []), "levels"),
+        (lambda: threshold_graders(np.zeros((0, 2)), [0.5]), "probabilities"),
+        (lambda: lesion_images(jax.random.key(1), 300, 16, graders=4).law(300), "i"),
         (lambda: morphological_graders(np.ones((2, 3, 3)), radius=1), "mask"),
         (lambda: dilated(np.ones((3, 3)), -1), "radius"),
     ],

@@ -20,11 +20,15 @@ from ensembletheory.segmentation import (
     ProductModes,
     average_logits,
     average_probabilities,
+    deterministic_floor,
+    diversity,
+    ged_squared,
     mask_kl,
     mean_iou,
     product_ged_squared,
     total_correlation,
 )
+from ensembletheory.segmentation.factors import tolerance
 from ensembletheory.segmentation.low_rank import log_logistic_normal
 from tests.helpers import assert_within_errors
 
@@ -87,6 +91,86 @@ def test_the_logistic_normal_integral_by_many_digits(x, d):
         tilt = root if x < -d / 2 else 0
         value = mpmath.quad(lambda e: mpmath.npdf(e, tilt) * mpmath.exp((tilt**2) / 2 - tilt * e) / (1 + mpmath.exp(-x - root * e)), np.linspace(-26, 46, 73).tolist())
         assert float(log_normals(np.float64(x), np.float64(d))) == pytest.approx(float(mpmath.log(value)), rel=1e-10)
+
+
+@pytest.mark.parametrize(("d", "log_value"), [(400.0, -52.7819875541752924669), (10_000.0, -1254.37987182747659319)])
+def test_the_logistic_normal_integral_where_its_tail_falls_slowest(d, log_value):
+    """At x = -d/2 it is the integral of N(u; 0, d) / (2 cosh(u / 2)) times exp(-d/8), by mpmath."""
+    assert float(log_normals(np.float64(-d / 2), np.float64(d))) == pytest.approx(log_value, abs=1e-10)
+
+
+def test_a_mask_far_in_the_tail_and_one_of_steep_pixels():
+    """One pixel by Phi; three with centres at 0 by Sheppard's arcsines."""
+    far = ProbitMasks([[1e5, 0.0, 0.0]], [[1.0, 0.0, 0.0]])
+    assert float(far.log_prob(EVERY[3:4])[0]) == pytest.approx(stats.norm.logcdf(-1e5 / np.sqrt(2)) + 2 * np.log(0.5), abs=1e-5)
+    loading, signs = np.array([1e4, -1e4, 5e3]), np.array([1, -1, 1])
+    shares = signs * loading / np.sqrt(loading**2 + 1)
+    truth = np.log(1 / 8 + sum(np.arcsin(shares[i] * shares[j]) for i, j in ((0, 1), (0, 2), (1, 2))) / (4 * np.pi))
+    steep = ProbitMasks(np.zeros((1, 3)), loading[None])
+    estimate = steep.log_likelihood(EVERY[5])
+    assert abs(float(estimate.value) - truth) <= float(estimate.error) + 1e-9
+    assert float(steep.log_prob(EVERY[5:6])[0]) == pytest.approx(truth, abs=1e-9)
+
+
+def test_rounding_of_many_terms_is_not_refined_away():
+    np.testing.assert_allclose(tolerance(np.float64, np.array([-5.0, -700.0])), 1e-6)
+    assert float(tolerance(np.float32, np.float32(-700.0))) == pytest.approx(32 * 701 / 2**23)
+
+
+def test_the_error_of_overlaps_grows_with_the_steepness_of_pixels():
+    for mean in np.random.default_rng(0).normal(size=30) * 1000:
+        law = ProbitMasks([[mean]], [[1000.0]])
+        inside = stats.norm.cdf(mean / np.hypot(1, 1000))
+        overlap = mean_iou(law, law)
+        assert abs(float(overlap.value) - inside**2 - (1 - inside) ** 2) <= float(overlap.error) + 1e-13
+
+
+def test_what_rests_on_quadrature_says_so():
+    for law in (PROBIT, MixtureOfMasks([PROBIT, IndependentPixels([[0.2, 0.5, 0.7]])])):
+        lost = total_correlation(law)
+        masses_of_law = of(law)
+        independent = masses(masses_of_law @ ALL)
+        assert lost.kind == "quadrature"
+        assert abs(float(lost.value) - masses_of_law @ np.log(masses_of_law / independent)) <= float(lost.error) < 1e-4
+
+
+def test_an_infinite_divergence_has_an_infinite_error_when_drawn_and_jits():
+    coins, sure = IndependentPixels([[0.5, 0.5, 0.5]]), IndependentPixels([[0.5, 0.5, 0.0]])
+    drawn = mask_kl(coins, sure, jax.random.key(0), 100)
+    assert (float(drawn.value), float(drawn.error)) == (np.inf, np.inf)
+    assert float(jax.jit(lambda key: total_correlation(coins, key, 100).value)(jax.random.key(0))) == pytest.approx(0, abs=1e-12)
+
+
+def test_ged_and_diversity_are_exact_where_laws_are_mixtures_of_independent_pixels():
+    p, q = np.array([0.2, 0.5, 0.7]), np.array([0.9, 0.4, 0.1])
+    gap = masses(p) - masses(q)
+    squared, spread = ged_squared(IndependentPixels(p[None]), IndependentPixels(q[None])), diversity(IndependentPixels(p[None]))
+    assert (squared.kind, spread.kind) == ("closed_form", "closed_form")
+    assert float(squared) == pytest.approx(gap @ JACCARD @ gap, abs=1e-13)
+    assert float(spread) == pytest.approx(1 - masses(p) @ JACCARD @ masses(p), abs=1e-13)
+
+
+def test_five_classes_flipped_on_their_own():
+    """A scene of six classes, of which five flip: 32 modes, by loops over them; the floor by trying all unions of classes."""
+    chances, labels = np.array([0.6, 0.45, 0.35, 0.25, 0.15]), np.repeat([0, 1, 2, 3, 4, 5], [3, 1, 2, 4, 1, 5])[None, :]
+    modes = ProductModes.of_classes(labels, [1, 2, 3, 4, 5], chances)
+    flips = np.array(list(product((False, True), repeat=5)))
+    weights = np.prod(np.where(flips, chances, 1 - chances), axis=1)
+    unions = (flips[:, :, None] & (labels[0][None] == np.arange(1, 6)[:, None])[None]).any(1)
+    np.testing.assert_allclose(np.exp(modes.log_prob(unions[:, None, :])), weights)
+    assert len(modes.law().merged().masks) == 32
+    assert float(ged_squared(modes, modes)) == pytest.approx(0, abs=1e-15)
+    assert float(product_ged_squared(modes, modes)) == pytest.approx(0, abs=1e-12)
+    shared, either = unions.astype(int) @ unions.T, (unions[:, None] | unions[None]).sum(-1)
+    table = np.where(either > 0, shared / np.maximum(either, 1), 1.0)
+    floor = 2 * (1 - (table @ weights).max()) - (1 - weights @ table @ weights)
+    assert float(deterministic_floor(modes.law())) == pytest.approx(floor, rel=1e-12)
+
+
+def test_masses_that_sum_to_more_than_one_by_rounding_are_no_probabilities_above_one():
+    for m in (5, 8, 17):
+        law = MaskLaw(np.ones((m, 1, 3), bool), np.random.default_rng(m).dirichlet(np.ones(m)))
+        assert np.asarray(IndependentPixels(law.pixel_probabilities()).probabilities).max() <= 1
 
 
 def test_two_probit_pixels_have_the_orthant_probability_whatever_the_steepness():
@@ -217,6 +301,9 @@ def test_product_modes_of_five_classes():
         (lambda: total_correlation(IndependentPixels(np.full((4, 4), 0.5))), "`law`: got 16 pixels"),
         (lambda: ProductModes([[[1, 1]], [[0, 1]]], [0.1, 0.2]), "`regions`: got 0 empty regions, 1 pixels in two"),
         (lambda: ProductModes([[[1, 1]]], [1.1]), "`probabilities`: got"),
+        (lambda: ProductModes([[[1, 1]]], [0.1]).layer(1), "`c`: got 1; expected a whole number from 0 to 0"),
+        (lambda: ProductModes([[[1, 1]]], [0.1]).layer(-1), "`c`: got -1"),
+        (lambda: ProductModes.of_classes([1, 2], [1], [0.1]), "`labels`: got"),
     ],
 )
 def test_refusals_name_the_argument(call, says):

@@ -55,6 +55,14 @@ def test_the_best_pairing_is_found_and_is_a_transport():
         assert float(value) == pytest.approx(transport(MaskLaw(drawn), MaskLaw(GRADERS)), rel=1e-9)
 
 
+def test_long_lists_without_a_common_factor_are_matched_as_transport():
+    pytest.importorskip("ot")
+    table = RNG.uniform(size=(41, 37))
+    sums = np.concatenate([np.kron(np.eye(41), np.ones(37)), np.kron(np.ones(41), np.eye(37))])
+    least = linprog(-table.ravel(), A_eq=sums[:-1], b_eq=np.repeat([1 / 41, 1 / 37], [41, 37])[:-1], method="highs").fun
+    assert float(matched_mean(table)) == pytest.approx(-least, rel=1e-9)
+
+
 def test_lists_of_other_lengths_are_repeated_to_one_length():
     samples = MASKS[[3, 5, 14, 9, 0, 6]]
     overlaps = np.array([[brute.jaccard(brute.as_set(mask), brute.as_set(grader)) for grader in GRADERS] for mask in samples])
