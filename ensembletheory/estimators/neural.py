@@ -101,7 +101,7 @@ class MiwaeImputer(_ImportanceImputer):
 class NotMiwaeImputer(_ImportanceImputer):
     """not-MIWAE (Ipsen, Mattei & Frellsen 2021), for values missing because of what they are; see `ensembletheory.neural.imputation.not_miwae`.
 
-    A row wholly missing is left out of the fit, as by all imputers here. Of not-MIWAE's own likelihood that loses something: where values are missing because of what they are,
+    A row wholly missing is left out of the fit, as by all imputers here. That loses something of its likelihood: where values are missing because of what they are,
     such a row tells of the mechanism and of the values. `ensembletheory.neural.NotMiwaeLearner` learns from all rows of a `joined_law`.
 
     Args:
