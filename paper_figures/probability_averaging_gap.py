@@ -158,10 +158,10 @@ or 0.6931 nats. (b) Two that draw all of $n$ pixels or none: $(n-1)\log 2$ nats,
 
 (c) Eight pixels, segmenters that say 0.9 and what it leaves to 1, and a truth that is $I$ with a share $s$ and $M$ otherwise; solid GED$^2$, of 0.0783 between $M$ and
 $I$, dotted KL, both relative to their largest value for $I$. Mixing is nearer to the truth up to $s=1/2$ in GED$^2$, as for every $M$; up to $s=0.5085$ in KL. Which is
-better depends on the truth: for one that is a member, drawn with the weights, mixing never loses.
+better depends on the truth: where members are the truth with their weights, mixing is never worse on average over them, though it may be for one.
 
-(d) Images of lesions, each with the exact law of its graders. Independent pixels with exactly the right probabilities stay off the graders, at a GED$^2$ of 0.0462 on
-the first; the best single mask is farther, at 0.2664, as it is on 100 % of the images. The mixture of all graders is at 0. (e) The first lesion and three of its six
+(d) {images} images of lesions, each with the exact law of its graders. Independent pixels with exactly the right probabilities stay off the graders, at a GED$^2$ of 0.0462 on
+the first; the best single mask is farther, at 0.2664, as it is on 100 % of the {images}. The mixture of all graders is at 0. (e) The first lesion and three of its six
 readings. (f) Three draws of independent pixels, and the single mask nearest to the graders."""
 
 
@@ -175,7 +175,7 @@ def _caption(data: Data) -> Caption:
         Number("GED^2 of M and I", float(data["gap"]), "0.0783"),
         Number("crossing of KL", float(data["kl_crossing"]), "0.5085"),
     ]
-    return Caption(TEXT, (*exact, *_of_lesions(data)))
+    return Caption(TEXT.replace("{images}", str(len(data["single"]))), (*exact, *_of_lesions(data)))
 
 
 def _of_lesions(data: Data) -> list[Number]:
