@@ -128,15 +128,16 @@ EXACT = {  # A, B and what infinitely many averaged segmenters reach
 }
 SIMULATED = {("moved", "pixel_average", 1): "0.245", ("moved", "logit_average", 1): "0.228", ("single", "pixel_average", 8): "0.070", ("single", "logit_average", 8): "0.073"}
 
-TEXT = r"""Expected GED$^2$ to the graders of one lesion, by the number $M$ of segmenters whose laws are mixed, or whose probabilities or logits of pixels are
-averaged (logits held 0.05 from certainty). Curves of mixing are $A+B/M$, exactly; dots, with two standard errors, are simulated ensembles; thin lines are
-the exact limits for $M\to\infty$.
+TEXT = r"""Expected GED$^2$ to the graders of one lesion, by the number $M$ of segmenters whose laws are mixed, or whose probabilities or logits of pixels are averaged (logits
+held 0.05 from certainty). Curves of mixing are $A+B/M$, exactly; dots, with two standard errors, are {ensembles} simulated ensembles each; thin lines are the exact
+limits for $M\to\infty$.
 
 (a) Each segmenter repeats the drawings of 4 graders of its own: $A=0.0000$, $B=0.1103$, so that mixing reaches the graders' law; averages of probabilities and of
 logits end at 0.0439 and 0.0438. (b) The same, one pixel too low, which no number of segmenters mends: $A=0.1596$, $B=0.1103$; limits 0.1637 and 0.1634. Here few
-segmenters are better averaged than mixed: a single one is expected at 0.2699 as it is, at 0.245 with its pixels made independent, and at 0.228 so and held from
-certainty. (c) Each repeats the drawing of one grader, with pixels in doubt flipped with probability 0.1, independently: $A=0.0170$, $B=0.2080$, limits 0.0522 and
-0.0477. Eight are at 0.0430 mixed, at 0.070 with averaged probabilities and at 0.073 with averaged logits."""
+segmenters are better averaged than mixed: a single one is expected at 0.2699 as it is, at 0.245 (standard error {moved_pixel_average_1}) with its pixels made
+independent, and at 0.228 ({moved_logit_average_1}) so and held from certainty. (c) Each repeats the drawing of one grader, with pixels in doubt flipped with
+probability 0.1, independently: $A=0.0170$, $B=0.2080$, limits 0.0522 and 0.0477. Eight are at 0.0430 mixed, at 0.070 ({single_pixel_average_8}) with averaged
+probabilities and at 0.073 ({single_logit_average_8}) with averaged logits."""
 
 
 def _caption(data: Data) -> Caption:
@@ -149,7 +150,16 @@ def _caption(data: Data) -> Caption:
     ]
     row = {int(M): i for i, M in enumerate(data["members"])}
     simulated = [mean_number(f"{scene}, {LOOKS[rule].label}, {M}", data[f"{scene}_{rule}"][row[M]], text) for (scene, rule, M), text in SIMULATED.items()]
-    return Caption(TEXT, (*exact, *mixed, *simulated))
+    errors = {key: _standard_error(data[f"{key[0]}_{key[1]}"][row[key[2]]]) for key in SIMULATED}
+    text = TEXT.replace("{ensembles}", str(data["single_mixed"].shape[1]))
+    for (scene, rule, M), error in errors.items():
+        text = text.replace(f"{{{scene}_{rule}_{M}}}", f"{error:.4f}")
+    spreads = [Number(f"standard error, {scene}, {LOOKS[rule].label}, {M}", error, f"{error:.4f}") for (scene, rule, M), error in errors.items()]
+    return Caption(text, (*exact, *mixed, *simulated, *spreads))
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(values.size))
 
 
 FIGURE = Figure(
