@@ -81,6 +81,23 @@ def test_the_networks_of_the_readme_gain_what_exact_scores_gain():
     assert abs(trained - exact) < 0.02  # what 3,000 steps leave to be learned
 
 
+@pytest.mark.verify  # fits thirty columns
+def test_the_imputations_of_the_readme_err_as_it_says():
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(next(block for block in PYTHON if "GaussianImputer" in block), {})
+    np.testing.assert_allclose(numbers(printed.getvalue()), [0.740, 0.482, 0.642], atol=6e-4)
+
+
+def test_the_segmenters_of_the_readme_are_as_far_from_the_graders_as_it_says():
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(next(block for block in PYTHON if "deterministic_floor" in block), {})
+    first, second, mixed, averaged, floor = numbers(printed.getvalue())
+    np.testing.assert_allclose([first, second, mixed, floor], [0.155, 0.305, 0.035, 0.375], atol=1e-12)  # sums over four masks, by hand
+    assert averaged == pytest.approx(0.092, abs=5e-4)
+
+
 @pytest.mark.parametrize("name", FACE)
 def test_every_public_name_resolves_and_is_documented(name):
     assert getattr(et, name).__doc__
@@ -104,7 +121,7 @@ import json, sys, jax
 before = dict(jax.config.values)
 import ensembletheory
 after = dict(jax.config.values)
-extras = [name for name in ("optax", "hypothesis", "matplotlib", "dask", "pyarrow", "sklearn", "pytest", "typer") if name in sys.modules]
+extras = [name for name in ("optax", "hypothesis", "matplotlib", "dask", "pyarrow", "sklearn", "miceforest", "nilearn", "SimpleITK", "pytest", "typer") if name in sys.modules]
 print(json.dumps([sorted(key for key in after if after[key] != before.get(key)), extras]))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
