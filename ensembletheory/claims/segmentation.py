@@ -101,7 +101,7 @@ def _above_bound(first, second, factor=1.0) -> Estimate:
 
 def _equal_and_worst() -> Iterator[dict[str, Any]]:
     yield {"first": np.full(8, 1 / 8), "second": np.full(8, 1 / 8)}
-    yield {"first": 1 / 8 + 0.2 * WORST, "second": 1 / 8 - 0.2 * WORST}
+    yield {"first": 1 / 8 + 0.1 * WORST, "second": 1 / 8 - 0.1 * WORST}
 
 
 @claim(

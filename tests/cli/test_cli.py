@@ -170,7 +170,7 @@ def test_doctor_is_content_with_this_machine(run):
     assert result.exit_code == 0
     assert record["problems"] == []
     assert record["versions"]["jax"].startswith("0.")
-    assert set(record["missing"]) == {"figures", "test", "neural", "sweep", "data", "transport", "all"}
+    assert set(record["missing"]) == {"figures", "test", "neural", "sweep", "data", "images", "transport", "all"}
 
 
 @pytest.mark.parametrize(("version", "sound"), [("0.9.2", True), ("0.10.1", False), ("0.11.0", False), ("0.12.0", True)])

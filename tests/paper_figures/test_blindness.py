@@ -6,6 +6,8 @@ from scipy import integrate, stats
 
 from paper_figures.blindness import FIGURE
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 W, V = 0.5, 0.2
 
 

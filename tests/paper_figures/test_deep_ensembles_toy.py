@@ -8,6 +8,8 @@ import pytest
 
 from paper_figures.deep_ensembles_toy import FIGURE, METHODS
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 X = np.linspace(-6, 6, 97)
 
 
@@ -15,7 +17,6 @@ def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
 
-@pytest.mark.verify  # draws everything again
 def test_a_change_of_two_percent_turns_the_run_red(two_percent_off):
     assert "likelihood of the exact law" in two_percent_off(FIGURE, "noise")
 

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ensembletheory.estimators.forests import fit_forest
 from ensembletheory.fields import FieldStack
 from paper_figures import forest_rules
 from paper_figures.forest_rules import FIGURE
+
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
 
 X = np.random.default_rng(0).normal(size=(24, 3))
 

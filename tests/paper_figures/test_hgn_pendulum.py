@@ -5,6 +5,8 @@ import pytest
 
 from paper_figures.hgn_pendulum import FIGURE
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 INPUTS = FIGURE.settings(quick=True)
 
 

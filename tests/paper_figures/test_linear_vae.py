@@ -6,6 +6,8 @@ from scipy.stats import norm
 
 from paper_figures.linear_vae import FIGURE
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 SPECTRUM = np.array([3.0, 1.9, 1.1, 0.4])
 
 

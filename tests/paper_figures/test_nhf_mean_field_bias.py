@@ -5,6 +5,8 @@ import pytest
 
 from paper_figures.nhf_mean_field_bias import FIGURE
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 
 def optimum(rho):
     """Correlation and variance of the optimum, by the tangent of half an angle."""

@@ -1,8 +1,11 @@
 """Gains of pools over a plane: green as it stands, red when an input moves, and its maps again from textbook formulas."""
 
 import numpy as np
+import pytest
 
 from paper_figures.pool_gains import DIVERGENCES, FIGURE, RULES
+
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
 
 
 def divergences(s):

@@ -5,6 +5,8 @@ import pytest
 
 from paper_figures.vae_ensembles import FIGURE, RULES
 
+pytestmark = pytest.mark.verify  # several seconds; the quick reproduction draws this figure and asserts its caption
+
 S = np.diag([*FIGURE.inputs["spectrum"], 0.0]) + FIGURE.inputs["noise"] * np.eye(3)
 
 
@@ -12,7 +14,6 @@ def test_every_number_of_the_caption_holds(drawn):
     drawn(FIGURE)
 
 
-@pytest.mark.verify  # draws everything again
 def test_a_change_of_two_percent_turns_the_run_red(two_percent_off):
     red = two_percent_off(FIGURE, "noise")
     assert {"one fit", "log pool", "as they stand"} <= set(red)
