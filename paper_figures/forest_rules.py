@@ -70,7 +70,7 @@ def _compute(seed, sets, rules, masks, share, sizes, levels, duplicates, resampl
 
 def _standardised(name: str) -> Float[np.ndarray, "n d"]:
     X = SETS[name](return_X_y=True)[0]
-    return (X - X.mean(axis=0)) / X.std(axis=0)
+    return (X - X.mean(axis=0)) / X.std(axis=0)  # pyright: ignore[reportReturnType]
 
 
 def _judged(X, rng: np.random.Generator, grid, rules, share, sizes, duplicates, resamplings, draws) -> dict[str, np.ndarray]:
@@ -243,7 +243,7 @@ def _caption(data: Data) -> Caption:
         for leaves in ("sampled", "exact")
     ]
     numbers = (
-        Number("cases in which the mean of draws has more error than draws", sum(np.sum(_all(data, name, 0) > _all(data, name, 3)) for name in sets), "0"),
+        Number("cases in which the mean of draws has more error than draws", sum(np.sum(_all(data, name, 0) > _all(data, name, 3)) for name in sets), "0"),  # pyright: ignore[reportArgumentType]
         Number("coverage of exchangeable draws", _nominal(data), "0.800"),
         Number("masks on which means of runs cover as much as runs", sum(_uncovered(data, name) for name in sets), "0"),
         Number("largest deviation from A + B / M", max(deviations), "0.000000000000"),

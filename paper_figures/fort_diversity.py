@@ -47,8 +47,8 @@ def _compute(
     layers = [np.concatenate([_flat(path), *(np.stack([copy[i] for copy in each]) for each in copies)]) for i, path in enumerate(trained)]
     classifier = eqx.tree_at(lambda c: c.network.layers, member(member(paths, 0), 0), tuple(map(jnp.asarray, layers)))
     stacked = eqx.tree_at(lambda c: c.inputs, classifier, jax.tree.map(lambda part: jnp.broadcast_to(part, (len(layers[0]), part.size)), classifier.inputs))
-    probs = np.exp(np.asarray(predictions(stacked, X[test])))
-    compared = _Compared(np.asarray(weight_cosines(stacked.network)), np.argmax(probs, axis=-1), y[test], networks, snapshots + 1)
+    probs = np.exp(np.asarray(predictions(stacked, X[test])))  # pyright: ignore[reportArgumentType]
+    compared = _Compared(np.asarray(weight_cosines(stacked.network)), np.argmax(probs, axis=-1), y[test], networks, snapshots + 1)  # pyright: ignore[reportArgumentType]
     data = compared.families(len(scales))
     shown = probs[: followed * (snapshots + 1)].reshape(followed * (snapshots + 1), -1)
     plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(shown).reshape(followed, snapshots + 1, 2)

