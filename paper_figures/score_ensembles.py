@@ -18,18 +18,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
 from scipy.interpolate import CubicSpline
 from scipy.special import logsumexp
 
-from ensembletheory.fields import CombinedField, MeanField
+from ensembletheory.fields import MeanField
 from ensembletheory.laws import GaussianMixture
 from ensembletheory.neural import Recipe, ScoreMatching, ScoreNetwork, floor, flow_log_prob, member_errors, stack, train_ensemble
 from ensembletheory.plotting import LOOKS, WIDTHS, curve, dots, letter, new_figure, write_beside
-from ensembletheory.pooling import MedianField
+from ensembletheory.pooling import AnyRule, MedianField
 from ensembletheory.processes import VariancePreserving
 from ensembletheory.progress import progress
 from paper_figures.framework import Caption, Data, Figure, Number, checkpoint
@@ -103,25 +103,6 @@ def _losses(key, networks, objective: ScoreMatching, subsets: np.ndarray, draws:
     return {"floor": floor(objective).value, "excess": excess, "A": between, "B": np.trace(products) / len(products) - between}
 
 
-class _AnyRule(CombinedField):
-    """The rule of one index, so that all rules are one program."""
-
-    rules: tuple[CombinedField, ...]
-    index: Int[Array, ""]
-
-    def __init__(self, rules: tuple[CombinedField, ...], index: Int[Array, ""]):
-        self.rules, self.index = rules, index
-
-    @property
-    def fields(self) -> Any:
-        """Those of the rules."""
-        return self.rules[0].fields
-
-    def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
-        """That rule."""
-        return jnp.stack([rule.combine(vectors) for rule in self.rules])[self.index]
-
-
 class _Sampled:
     """The laws that the probability flow samples from fields, and their distances from the target, by the trapezoid rule on `points` points."""
 
@@ -139,7 +120,7 @@ class _Sampled:
 
     def _log(self, fields: Any, row: np.ndarray, rule: int) -> np.ndarray:
         every = MeanField(fields, row), MedianField(fields)
-        return np.asarray(flow_log_prob(_AnyRule(every, jnp.asarray(rule)), PROCESS, self.grid, jnp.asarray(self.x[:, None])))
+        return np.asarray(flow_log_prob(AnyRule(every, jnp.asarray(rule)), PROCESS, self.grid, jnp.asarray(self.x[:, None])))
 
     def distances(self, logs: np.ndarray) -> Data:
         """From the target to the laws: KL, and the squares of W2 and of the distance of means and standard deviations (Frechet's)."""

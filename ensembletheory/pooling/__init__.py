@@ -5,6 +5,7 @@ from ensembletheory.pooling.diversity import AveragedFlow as AveragedFlow
 from ensembletheory.pooling.diversity import averaged_flow as averaged_flow
 from ensembletheory.pooling.diversity import diversity_rate as diversity_rate
 from ensembletheory.pooling.feynman_kac import FeynmanKac as FeynmanKac
+from ensembletheory.pooling.field_rules import AnyRule as AnyRule
 from ensembletheory.pooling.field_rules import DominantField as DominantField
 from ensembletheory.pooling.field_rules import MedianField as MedianField
 from ensembletheory.pooling.field_rules import PosteriorWeighted as PosteriorWeighted

@@ -25,7 +25,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ensembletheory.errors import Numbers, as_floats, is_concrete, refuse
 from ensembletheory.fields import CombinedField, Field, Fields, checked_fields
@@ -35,7 +35,7 @@ from ensembletheory.pooling.mean_score import checked_coefficients
 from ensembletheory.pooling.members import Member, checked_laws
 from ensembletheory.processes import Process
 
-__all__ = ["DominantField", "MedianField", "PosteriorWeighted", "RelativeNoise", "ShiftedGeometricField", "WeightedSum"]
+__all__ = ["AnyRule", "DominantField", "MedianField", "PosteriorWeighted", "RelativeNoise", "ShiftedGeometricField", "WeightedSum"]
 
 
 class WeightedSum(CombinedField):
@@ -121,6 +121,30 @@ class ShiftedGeometricField(CombinedField):
     def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
         """exp( mean_k log(v_k + o) ) - o."""
         return jnp.exp(jnp.mean(jnp.log(vectors + self.offset), axis=0)) - self.offset
+
+
+class AnyRule(CombinedField):
+    """The rule of one index among rules of the same fields, so that all of them are one compiled program."""
+
+    rules: tuple[CombinedField, ...]
+    index: Int[Array, ""]
+
+    def __init__(self, rules: tuple[CombinedField, ...], index: Int[Array, ""]):
+        self.rules, self.index = rules, index
+
+    @property
+    def fields(self) -> Fields:
+        """Those of the rules."""
+        return self.rules[0].fields
+
+    @property
+    def piecewise(self) -> bool:
+        """Whether one of the rules may be."""
+        return any(rule.piecewise for rule in self.rules)
+
+    def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
+        """That rule."""
+        return jax.lax.switch(self.index, [lambda vectors, rule=rule: rule.combine(vectors) for rule in self.rules], vectors)
 
 
 class PosteriorWeighted(Field):

@@ -29,11 +29,11 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from ensembletheory.errors import Numbers, as_floats, checked_count, refuse
 from ensembletheory.estimators.forests.trees import TreeField
-from ensembletheory.fields import CombinedField, Field, Fields, FieldStack, MeanField
+from ensembletheory.fields import Field, FieldStack, MeanField
 from ensembletheory.fitting.rows import read_values
 from ensembletheory.imputation import Repaint
 from ensembletheory.imputation.replacement import row_keys
-from ensembletheory.pooling import Alternating, DominantField, MedianField, RelativeNoise, ScaledNoise, ShiftedGeometricField, WeightedSum
+from ensembletheory.pooling import Alternating, AnyRule, DominantField, MedianField, RelativeNoise, ScaledNoise, ShiftedGeometricField, WeightedSum
 from ensembletheory.processes import GaussianPath, convert
 from ensembletheory.samplers import Ddim, Scheme
 
@@ -116,31 +116,7 @@ def _named(rule: str, scores: Field, members: TreeField) -> Field:
     K, d = len(FieldStack(members)), members.value.shape[-1]
     every = MeanField(scores), MedianField(scores), DominantField(scores), ShiftedGeometricField(scores, _offset(members)), WeightedSum(scores, np.ones(K))
     index = _OF_SCORES.index(rule) if rule in _OF_SCORES else 0
-    return RelativeNoise(_AnyRule(every, jnp.asarray(index)), np.ones(d), 0.2 if rule == "disturbed" else 0.0)
-
-
-class _AnyRule(CombinedField):
-    """The rule of one index, so that all rules are one program."""
-
-    rules: tuple[CombinedField, ...]
-    index: Int[Array, ""]
-
-    def __init__(self, rules: tuple[CombinedField, ...], index: Int[Array, ""]):
-        self.rules, self.index = rules, index
-
-    @property
-    def fields(self) -> Fields:
-        """Those of the rules."""
-        return self.rules[0].fields
-
-    @property
-    def piecewise(self) -> bool:
-        """As trees are."""
-        return True
-
-    def combine(self, vectors: Float[Array, "K *points d"]) -> Float[Array, "*points d"]:
-        """That rule."""
-        return jax.lax.switch(self.index, [lambda vectors, rule=rule: rule.combine(vectors) for rule in self.rules], vectors)
+    return RelativeNoise(AnyRule(every, jnp.asarray(index)), np.ones(d), 0.2 if rule == "disturbed" else 0.0)
 
 
 @eqx.filter_jit
